@@ -1,0 +1,148 @@
+"""All activities by name, input and result. Workflows call these; the modules beside this one implement them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from temporalio import activity
+
+from domain.analysis import HealthProbe, HealthReport, Watch, WatchVerdict
+from domain.audit import AuditEvent, AuditReceipt
+from domain.build import (
+    Checkout,
+    CheckoutRequest,
+    ReleaseArtefact,
+    ReleaseRun,
+    ReservationRequest,
+    StepRun,
+    Workspace,
+)
+from domain.deployment import DeploymentRequest
+from domain.environment import TurnRequest
+from domain.gates import StepReport
+from domain.liveness import LivenessQuery, LivenessReport
+from domain.notification import Notification, NotificationReceipt
+from domain.plan import DeploymentPlan
+from domain.workload import (
+    ReleaseApply,
+    Restore,
+    RolloutResult,
+    RolloutWatch,
+    WeightChange,
+    WeightReading,
+    WorkloadObservation,
+    WorkloadTarget,
+)
+
+
+class PlanSignatures(ABC):
+    """Reads deployment.yaml."""
+
+    @activity.defn
+    @abstractmethod
+    async def resolve_deployment_plan(self, request: DeploymentRequest) -> DeploymentPlan:
+        """The plan for a request; InvalidInput or InvalidConfiguration if there can be none."""
+
+
+class TurnSignatures(ABC):
+    """Talks to EnvironmentWorkflow, which may have to be started first."""
+
+    @activity.defn
+    @abstractmethod
+    async def request_turn(self, request: TurnRequest) -> None:
+        """Signal-with-start the environment; asking twice is asking once."""
+
+    @activity.defn
+    @abstractmethod
+    async def report_liveness(self, query: LivenessQuery) -> LivenessReport:
+        """Which of the asked workflow runs still run."""
+
+
+class BuildSignatures(ABC):
+    """Runs on the `builds` queue; after the reservation, on one worker's own queue."""
+
+    @activity.defn
+    @abstractmethod
+    async def reserve_workspace(self, request: ReservationRequest) -> Workspace:
+        """Name the queue of the worker that took this activity."""
+
+    @activity.defn
+    @abstractmethod
+    async def check_out(self, request: CheckoutRequest) -> Checkout:
+        """A work tree of one commit; the same request finds the same work tree."""
+
+    @activity.defn
+    @abstractmethod
+    async def run_step(self, run: StepRun) -> StepReport:
+        """Run one measured step. A tool that is missing, fails or cannot be read is a report, not an error."""
+
+    @activity.defn
+    @abstractmethod
+    async def build_release(self, run: ReleaseRun) -> ReleaseArtefact:
+        """Build the release once per commit and version; the artefact is kept under its digest."""
+
+
+class KubernetesSignatures(ABC):
+    """Changes and watches workloads."""
+
+    @activity.defn
+    @abstractmethod
+    async def observe_workload(self, target: WorkloadTarget) -> WorkloadObservation:
+        """What the stable track shows now."""
+
+    @activity.defn
+    @abstractmethod
+    async def apply_release(self, request: ReleaseApply) -> WorkloadObservation:
+        """Put a version on a track by server-side apply."""
+
+    @activity.defn
+    @abstractmethod
+    async def watch_rollout(self, watch: RolloutWatch) -> RolloutResult:
+        """Wait for the roll-out to complete or to fail; heartbeats."""
+
+    @activity.defn
+    @abstractmethod
+    async def set_weight(self, change: WeightChange) -> WeightReading:
+        """Give the canary its share, and read back what was taken."""
+
+    @activity.defn
+    @abstractmethod
+    async def restore_workload(self, restore: Restore) -> WorkloadObservation:
+        """Bring the stable track back to what was observed before."""
+
+    @activity.defn
+    @abstractmethod
+    async def remove_canary(self, target: WorkloadTarget) -> None:
+        """Delete the canary track, if it is there."""
+
+
+class WatchSignatures(ABC):
+    """Measures a release."""
+
+    @activity.defn
+    @abstractmethod
+    async def check_health(self, probe: HealthProbe) -> HealthReport:
+        """One round of requests to the health endpoints."""
+
+    @activity.defn
+    @abstractmethod
+    async def watch_release(self, watch: Watch) -> WatchVerdict:
+        """Measure every interval until there is a verdict; the tally travels in the heartbeat."""
+
+
+class NotificationSignatures(ABC):
+    """Tells people."""
+
+    @activity.defn
+    @abstractmethod
+    async def notify(self, notification: Notification) -> NotificationReceipt:
+        """Send to every channel that wants this type; the same key is sent once."""
+
+
+class AuditSignatures(ABC):
+    """Keeps the audit trail."""
+
+    @activity.defn
+    @abstractmethod
+    async def record_audit_event(self, event: AuditEvent) -> AuditReceipt:
+        """Append to the deployment's hash chain; the same event id is stored once."""

@@ -1,0 +1,125 @@
+"""Canary releases: steps, weights and verdicts (spec: Stage Configuration, ``canary``)."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from pydantic import Field, model_validator
+
+from domain.analysis import WatchPolicy, WatchVerdict
+from domain.durations import Duration
+from domain.model import Message, Model
+from domain.workload import WorkloadObservation, WorkloadTarget
+
+
+class CanarySettings(Model):
+    """The spec's ``canary`` block.
+
+    Attributes:
+        initial_percentage: weight of the first step.
+        increment_steps: the weights, ascending, ending with 100.
+        step_duration: how long each step is watched.
+        rollback_threshold: error rate in percent above which the canary fails.
+        analysis_interval: between two measurements in a step.
+    """
+
+    initial_percentage: int = Field(default=10, ge=1, le=100)
+    increment_steps: tuple[int, ...] = (10, 50, 100)
+    step_duration: Duration = timedelta(minutes=10)
+    rollback_threshold: float = Field(default=5, ge=0, le=100, description="error rate in percent")
+    analysis_interval: Duration = timedelta(seconds=30)
+
+    @model_validator(mode="after")
+    def _steps_lead_to_all(self) -> CanarySettings:
+        steps = self.increment_steps
+        if not steps or list(steps) != sorted(set(steps)) or steps[0] < 1 or steps[-1] != 100:
+            raise ValueError(f"increment_steps must ascend from 1 or more to 100, not {list(steps)}")
+        if self.analysis_interval > self.step_duration:
+            raise ValueError("analysis_interval must not be longer than step_duration")
+        return self
+
+    @property
+    def weights(self) -> tuple[int, ...]:
+        """The weights in order, beginning with `initial_percentage`."""
+        later = [s for s in self.increment_steps if s > self.initial_percentage]
+        return (self.initial_percentage, *later)
+
+
+class CanaryRequest(Model):
+    """The input of CanaryWorkflow.
+
+    `watch` is the analysis of one step; its rounds cover the step's duration.
+    """
+
+    deployment_id: str
+    target: WorkloadTarget
+    version: str
+    image: str
+    previous: WorkloadObservation
+    replicas: int
+    settings: CanarySettings
+    watch: WatchPolicy
+
+
+class CanaryPhase(StrEnum):
+    STARTING = "Starting"
+    ANALYSING = "Analysing"
+    PAUSED = "Paused"
+    PROMOTING = "Promoting"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    ABORTED = "Aborted"
+
+
+class StepVerdict(Model):
+    """How one weight did."""
+
+    weight: int
+    observed_weight: float | None = None
+    started_at: datetime
+    finished_at: datetime | None = None
+    verdict: WatchVerdict | None = None
+    promoted_by: str | None = None
+
+
+class CanaryStatus(Model):
+    """The answer of the ``status`` query and the result of CanaryWorkflow."""
+
+    id: str
+    phase: CanaryPhase
+    weight: int = 0
+    steps: tuple[StepVerdict, ...] = ()
+    paused: bool = False
+    reason: str | None = None
+    trigger: str | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.phase is CanaryPhase.SUCCEEDED
+
+
+class Alert(Message):
+    """A push abort: an alert of the monitoring system."""
+
+    name: str = ""
+    severity: str = ""
+
+
+def split_replicas(total: int, weight: int) -> tuple[int, int]:
+    """Pods of (stable, canary) for a weight in percent.
+
+    While both serve, neither is left without a pod, whatever the rounding says; at 0 and at 100 one
+    side has them all.
+
+    Raises:
+        ValueError: the weight is no percentage, or there is no pod to split.
+    """
+    if not 0 <= weight <= 100:
+        raise ValueError(f"weight {weight} is no percentage")
+    if total < 1:
+        raise ValueError("a canary needs at least one replica")
+    if weight in (0, 100):
+        return (total, 0) if weight == 0 else (0, total)
+    canary = min(max(1, (total * weight + 50) // 100), max(1, total - 1))
+    return max(1, total - canary), canary

@@ -1,0 +1,63 @@
+"""Durations as the specification writes them: ``30s``, ``10m``, ``72h``, ``7d``, ``7y``, or combined (``1h30m``)."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+_SECONDS_PER_UNIT = {"y": 365 * 86_400, "w": 7 * 86_400, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_TEXT = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[ywdhms]))+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[ywdhms])")
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a duration such as ``10m`` or ``1h30m``.
+
+    Raises:
+        ValueError: the text is no duration; the message shows the accepted form.
+    """
+    compact = text.strip().lower()
+    if not _TEXT.fullmatch(compact):
+        raise ValueError(
+            f"{text!r} is no duration; write a number and a unit, such as 30s, 10m, 72h or 1h30m"
+        )
+    seconds = 0.0
+    for number, unit in _PART.findall(compact):
+        seconds += float(number) * (0.001 if unit == "ms" else _SECONDS_PER_UNIT[unit])
+    return timedelta(seconds=seconds)
+
+
+def format_duration(duration: timedelta) -> str:
+    """Write a duration in the form `parse_duration` reads: ``8m32s``; ``0s`` for none."""
+    sign = "-" if duration < timedelta(0) else ""
+    rest, milliseconds = divmod(abs(duration) // timedelta(milliseconds=1), 1000)
+    parts = []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    if milliseconds:
+        parts.append(f"{milliseconds}ms")
+    return sign + ("".join(parts) or "0s")
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, str) and not value.startswith(("P", "-P")):
+        return parse_duration(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and value != 0:
+        raise ValueError(f"{value!r} has no unit; write for example {value}s or {value}m")
+    return value
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|[ywdhms]))+$", "examples": ["30s", "10m", "72h"]}
+    ),
+]
+"""A span of time, written with its unit."""

@@ -1,0 +1,272 @@
+"""An environment: whose turn it is, what runs there, what must not happen there (design, section 4).
+
+`EnvironmentRecord` is the whole state of an EnvironmentWorkflow; the functions here are its only changes.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from domain.model import Message, Model
+from domain.version import is_newer
+
+HISTORY_LIMIT = 50
+"""Deployments an environment remembers; the audit trail keeps them all."""
+
+
+class QueuePolicy(StrEnum):
+    """What a second deployment of a busy environment does."""
+
+    QUEUE = "queue"
+    SUPERSEDE = "supersede"
+    REJECT = "reject"
+
+
+class TurnRequest(Message):
+    """A deployment (or roll-back) asks for its turn.
+
+    Attributes:
+        holder: workflow id; with `run` it names the request, so asking twice is asking once.
+        urgent: a roll-back goes before everything that waits, and no hold or freeze stops it.
+        allow_same: go ahead although the version is live already.
+        automated: no person asked; a version that was rolled back is not shipped again this way.
+    """
+
+    application: str
+    environment: str
+    holder: str
+    run: str
+    version: str
+    commit: str | None = None
+    actor: str = ""
+    policy: QueuePolicy = QueuePolicy.SUPERSEDE
+    urgent: bool = False
+    allow_same: bool = False
+    automated: bool = False
+    at: datetime | None = None
+
+
+class TurnAnswer(StrEnum):
+    GRANTED = "granted"
+    SUPERSEDED = "superseded"
+    REFUSED = "refused"
+    LIVE_ALREADY = "live_already"
+    WAITING = "waiting"
+
+
+class TurnDecision(Message):
+    """The environment's answer to a `TurnRequest`; sent as a signal."""
+
+    holder: str
+    run: str
+    answer: TurnAnswer
+    reason: str = ""
+    position: int | None = None
+    current_version: str | None = None
+    last_good_version: str | None = None
+
+
+class Outcome(StrEnum):
+    """How a turn ended."""
+
+    DEPLOYED = "deployed"
+    UNCHANGED = "unchanged"
+    ROLLED_BACK = "rolled_back"
+    BROKEN = "broken"
+
+
+class TurnRelease(Message):
+    """A holder gives its turn back and says what is live now."""
+
+    holder: str
+    run: str
+    version: str
+    outcome: Outcome
+    live_version: str | None = None
+    commit: str | None = None
+    reason: str = ""
+
+
+class Hold(Model):
+    """Why something may not be deployed: a freeze or hold for all, or (with `version`) for a version that was rolled back."""
+
+    actor: str
+    reason: str
+    since: datetime
+    until: datetime | None = None
+    version: str | None = None
+
+
+class HoldMessage(Message):
+    """The payload of freeze, unfreeze, hold and release_hold."""
+
+    actor: str = ""
+    reason: str = ""
+    until: datetime | None = None
+
+
+class PastDeployment(Model):
+    """One entry of the environment's history."""
+
+    version: str
+    outcome: Outcome
+    finished_at: datetime
+    holder: str
+    reason: str = ""
+
+
+class EnvironmentRecord(Model):
+    """Everything an environment knows of itself."""
+
+    application: str
+    environment: str
+    current_version: str | None = None
+    current_commit: str | None = None
+    current_since: datetime | None = None
+    last_good_version: str | None = None
+    holder: TurnRequest | None = None
+    queue: tuple[TurnRequest, ...] = ()
+    freeze: Hold | None = None
+    hold: Hold | None = None
+    history: tuple[PastDeployment, ...] = ()
+
+
+EnvironmentStatus = EnvironmentRecord
+"""The answer of the ``status`` query."""
+
+
+def same_turn(one: TurnRequest, other: TurnRequest | TurnRelease) -> bool:
+    return one.holder == other.holder and one.run == other.run
+
+
+def blocked(record: EnvironmentRecord, now: datetime) -> Hold | None:
+    """The freeze or hold that stops all deployments now, if any."""
+    for stop in (record.freeze, record.hold):
+        if stop is not None and stop.version is None and (stop.until is None or now < stop.until):
+            return stop
+    return None
+
+
+def _decision(
+    record: EnvironmentRecord, request: TurnRequest, answer: TurnAnswer, reason: str = ""
+) -> TurnDecision:
+    return TurnDecision(
+        holder=request.holder,
+        run=request.run,
+        answer=answer,
+        reason=reason,
+        current_version=record.current_version,
+        last_good_version=record.last_good_version,
+    )
+
+
+def ask(record: EnvironmentRecord, request: TurnRequest) -> tuple[EnvironmentRecord, list[TurnDecision]]:
+    """Enter a request; the answers to send for those that will never get a turn.
+
+    A request that is known already (a retried signal) changes nothing. A newer run of the same
+    workflow id replaces the older one, which must have ended.
+    """
+    if record.holder is not None and same_turn(record.holder, request):
+        return record, [_decision(record, request, TurnAnswer.GRANTED)]
+    if any(same_turn(waiting, request) for waiting in record.queue):
+        return record, []
+    if (
+        not request.allow_same
+        and record.current_version == request.version
+        and (request.commit is None or request.commit == record.current_commit)
+    ):
+        reason = f"{request.version} is live in {record.environment} already"
+        return record, [_decision(record, request, TurnAnswer.LIVE_ALREADY, reason)]
+    hold = record.hold
+    if hold is not None and hold.version == request.version and request.automated and not request.urgent:
+        return record, [_decision(record, request, TurnAnswer.REFUSED, hold.reason)]
+    if request.policy is QueuePolicy.REJECT and not request.urgent and record.holder is not None:
+        reason = f"{record.environment} is busy with {record.holder.version}, and its policy refuses a second"
+        return record, [_decision(record, request, TurnAnswer.REFUSED, reason)]
+    queue = tuple(w for w in record.queue if w.holder != request.holder)
+    decisions: list[TurnDecision] = []
+    if request.urgent:
+        first = sum(1 for w in queue if w.urgent)
+        queue = (*queue[:first], request, *queue[first:])
+        return record.model_copy(update={"queue": queue}), decisions
+    if request.policy is QueuePolicy.SUPERSEDE:
+        newer = [w for w in queue if not w.urgent and is_newer(w.version, request.version)]
+        if newer:
+            reason = f"superseded by {newer[0].version}, which is newer and waits already"
+            return record, [_decision(record, request, TurnAnswer.SUPERSEDED, reason)]
+        for waiting in queue:
+            if not waiting.urgent and is_newer(request.version, waiting.version):
+                reason = f"superseded by {request.version}"
+                decisions.append(_decision(record, waiting, TurnAnswer.SUPERSEDED, reason))
+        gone = {(d.holder, d.run) for d in decisions}
+        queue = tuple(w for w in queue if (w.holder, w.run) not in gone)
+    return record.model_copy(update={"queue": (*queue, request)}), decisions
+
+
+def grant(record: EnvironmentRecord, now: datetime) -> tuple[EnvironmentRecord, TurnDecision | None]:
+    """Give the turn to the first that may have it, if nobody holds it."""
+    if record.holder is not None or not record.queue:
+        return record, None
+    first = record.queue[0]
+    if blocked(record, now) is not None and not first.urgent:
+        return record, None
+    record = record.model_copy(update={"holder": first, "queue": record.queue[1:]})
+    if (
+        record.current_version == first.version
+        and not first.allow_same
+        and first.commit in (None, record.current_commit)
+    ):
+        record = record.model_copy(update={"holder": None})
+        reason = f"{first.version} is live in {record.environment} already"
+        return record, _decision(record, first, TurnAnswer.LIVE_ALREADY, reason)
+    return record, _decision(record, first, TurnAnswer.GRANTED)
+
+
+def release(record: EnvironmentRecord, turn: TurnRelease, now: datetime) -> EnvironmentRecord:
+    """Take a turn back and note what is live. A release by someone who holds no turn only leaves the queue."""
+    queue = tuple(w for w in record.queue if not same_turn(w, turn))
+    if record.holder is None or not same_turn(record.holder, turn):
+        return record.model_copy(update={"queue": queue})
+    changes: dict[str, object] = {"queue": queue, "holder": None}
+    if turn.outcome is not Outcome.UNCHANGED:
+        past = PastDeployment(
+            version=turn.version,
+            outcome=turn.outcome,
+            finished_at=now,
+            holder=turn.holder,
+            reason=turn.reason,
+        )
+        changes["history"] = (*record.history, past)[-HISTORY_LIMIT:]
+        changes["current_version"] = turn.live_version
+        changes["current_commit"] = turn.commit if turn.outcome is Outcome.DEPLOYED else None
+        changes["current_since"] = now
+    if turn.outcome is Outcome.DEPLOYED:
+        changes["last_good_version"] = turn.live_version
+    if turn.outcome is Outcome.ROLLED_BACK:
+        changes["hold"] = Hold(
+            actor=turn.holder,
+            reason=f"{turn.version} was rolled back ({turn.reason}); deploy it by hand or send release_hold",
+            since=now,
+            version=turn.version,
+        )
+    return record.model_copy(update=changes)
+
+
+def drop_dead_holder(record: EnvironmentRecord, reason: str, now: datetime) -> EnvironmentRecord:
+    """Take the turn from a holder that ended without giving it back (it was terminated)."""
+    holder = record.holder
+    if holder is None:
+        return record
+    past = PastDeployment(
+        version=holder.version, outcome=Outcome.BROKEN, finished_at=now, holder=holder.holder, reason=reason
+    )
+    return record.model_copy(update={"holder": None, "history": (*record.history, past)[-HISTORY_LIMIT:]})
+
+
+def position(record: EnvironmentRecord, holder: str, run: str) -> int | None:
+    """The place in the queue, 1 = next."""
+    for place, waiting in enumerate(record.queue, start=1):
+        if waiting.holder == holder and waiting.run == run:
+            return place
+    return None

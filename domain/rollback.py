@@ -1,0 +1,69 @@
+"""Roll-backs: why, to what, and how it went (spec: Rollback Strategies)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+
+from domain.model import Model
+from domain.plan import DeploymentPlan
+from domain.version import SemVer
+from domain.workload import WorkloadObservation
+
+
+class RollbackRequest(Model):
+    """The input of RollbackWorkflow.
+
+    A person gives application, environment, from_version, actor and reason; a deployment that rolls
+    itself back adds what it knows, so that nothing has to be looked up.
+
+    Attributes:
+        to_version: where to go; by default the last good version of the environment.
+        turn_held: the caller holds the environment's turn already.
+        previous: what the cluster showed before the change.
+    """
+
+    application: str
+    environment: str
+    from_version: SemVer
+    actor: str = Field(min_length=1)
+    reason: str = Field(min_length=1)
+    to_version: SemVer | None = None
+    deployment_id: str | None = None
+    turn_held: bool = False
+    plan: DeploymentPlan | None = None
+    previous: WorkloadObservation | None = None
+    automatic: bool = False
+
+    @property
+    def rollback_id(self) -> str:
+        return f"rollback:{self.application}:{self.environment}:{self.from_version}"
+
+
+class RollbackState(StrEnum):
+    PENDING = "Pending"
+    RESTORING = "Restoring"
+    VERIFYING = "Verifying"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+
+
+class RollbackStatus(Model):
+    """The answer of the ``status`` query and the result of RollbackWorkflow."""
+
+    id: str
+    state: RollbackState
+    from_version: str
+    to_version: str | None = None
+    reason: str
+    actor: str
+    attempt: int = 0
+    started_at: datetime
+    finished_at: datetime | None = None
+    outcome: str | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.state is RollbackState.COMPLETED

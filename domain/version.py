@@ -1,0 +1,67 @@
+"""Versions: SemVer for releases, ``0.0.0-{branch}.g{sha}`` for commits without a tag."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import semver
+from pydantic import AfterValidator
+
+_LABEL_LIMIT = 63
+
+
+def parse_version(text: str) -> semver.Version:
+    """Read a SemVer 2.0.0 version, without a leading ``v``.
+
+    Raises:
+        ValueError: it is none, or could not be written as a Kubernetes label.
+    """
+    try:
+        version = semver.Version.parse(text)
+    except ValueError:
+        remedy = (
+            f"; write {text[1:]!r}" if re.match(r"v\d", text) else "; write for example 3.0.0 or 3.0.0-rc.1"
+        )
+        raise ValueError(f"{text!r} is no semantic version{remedy}") from None
+    if version.build:
+        raise ValueError(
+            f"{text!r} has build metadata (+{version.build}), which no Kubernetes label can hold"
+        )
+    if len(text) > _LABEL_LIMIT:
+        raise ValueError(f"{text!r} is longer than the {_LABEL_LIMIT} characters of a Kubernetes label")
+    return version
+
+
+def _checked(text: str) -> str:
+    parse_version(text)
+    return text
+
+
+SemVer = Annotated[str, AfterValidator(_checked)]
+"""A version that was checked to be SemVer and fit for a Kubernetes label."""
+
+
+def commit_version(branch: str, sha: str) -> str:
+    """The version of a commit that has no tag, e.g. ``0.0.0-feature-login.g1a2b3c4``."""
+    slug = re.sub(r"[^0-9a-z]+", "-", branch.lower()).strip("-")[:40].strip("-") or "commit"
+    if slug.isdigit() and slug.startswith("0"):
+        slug = f"b{slug}"
+    return f"0.0.0-{slug}.g{sha[:7]}"
+
+
+def commit_prefix(version: str) -> str | None:
+    """The commit named by a `commit_version`, or none for a release."""
+    match = re.fullmatch(r"0\.0\.0-[0-9a-z-]+\.g([0-9a-f]{7})", version)
+    return match.group(1) if match else None
+
+
+def is_newer(version: str, than: str) -> bool:
+    """Whether SemVer orders `version` after `than`."""
+    return bool(parse_version(version) > parse_version(than))
+
+
+def is_breaking(version: str, previous: str) -> bool:
+    """Whether going from `previous` to `version` may break clients (SemVer's major, or minor before 1.0)."""
+    new, old = parse_version(version), parse_version(previous)
+    return bool(new.major > old.major or (new.major == old.major == 0 and new.minor > old.minor))

@@ -1,0 +1,153 @@
+"""The workload on Kubernetes: names, tracks, what is asked of it and what is seen of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from domain.durations import Duration
+from domain.model import Model
+
+
+class Track(StrEnum):
+    STABLE = "stable"
+    CANARY = "canary"
+
+
+class ProbeSettings(Model):
+    """A readiness or liveness probe of the container (Kubernetes httpGet)."""
+
+    path: str
+    period: Duration = timedelta(seconds=10)
+    timeout: Duration = timedelta(seconds=5)
+    failure_threshold: int = 3
+
+
+class WorkloadSettings(Model):
+    """How an application's Deployment looks.
+
+    Attributes:
+        deployment: its name; by default the application's.
+        container: by default the application's name.
+        template: merged (JSON merge patch) into the pod template of both tracks: resources, volumes, env …
+        canary_template: merged into the canary's pod template only, after `template`.
+        force_conflicts: take over fields that another field manager owns.
+    """
+
+    deployment: str | None = None
+    container: str | None = None
+    port: int = 8080
+    replicas: int = Field(default=3, ge=1)
+    readiness: ProbeSettings = ProbeSettings(path="/ready")
+    liveness: ProbeSettings | None = ProbeSettings(path="/live")
+    progress_deadline: Duration = timedelta(minutes=10)
+    create_namespace: bool = False
+    template: dict[str, Any] = {}
+    canary_template: dict[str, Any] = {}
+    force_conflicts: bool = True
+
+
+class WorkloadTarget(WorkloadSettings):
+    """A workload in one environment, with all names filled in."""
+
+    application: str
+    environment: str
+    namespace: str
+    deployment: str
+    container: str
+
+    @property
+    def canary_deployment(self) -> str:
+        return f"{self.deployment}-canary"
+
+    def name_of(self, track: Track) -> str:
+        return self.deployment if track is Track.STABLE else self.canary_deployment
+
+
+class WorkloadObservation(Model):
+    """What the cluster says of one track.
+
+    Attributes:
+        exists: whether the Deployment is there.
+        version: label ``app.kubernetes.io/version`` of the pod template, or the image's tag.
+        revision: ``deployment.kubernetes.io/revision``.
+        template: its pod template, kept so that a roll-back can restore exactly this.
+    """
+
+    exists: bool
+    name: str
+    version: str | None = None
+    image: str | None = None
+    revision: str | None = None
+    replicas: int = 0
+    ready: int = 0
+    template: dict[str, Any] | None = None
+    deployment_id: str | None = None
+
+
+class ReleaseApply(Model):
+    """Put a version on a track (server-side apply).
+
+    Attributes:
+        key: names the effect (workflow id and step); a second apply with the same key changes nothing.
+        artefact: where the release tarball lies and its digest; noted on the pods.
+    """
+
+    key: str
+    target: WorkloadTarget
+    track: Track
+    version: str
+    image: str
+    replicas: int
+    deployment_id: str
+    commit: str | None = None
+    artefact: str | None = None
+    digest: str | None = None
+
+
+class RolloutWatch(Model):
+    """Wait until a track's roll-out is complete or has failed."""
+
+    target: WorkloadTarget
+    track: Track
+    version: str
+    replicas: int
+
+
+class RolloutResult(Model):
+    """How a roll-out ended."""
+
+    complete: bool
+    reason: str
+    ready: int = 0
+
+
+class WeightChange(Model):
+    """Give the canary a share of the traffic (by replicas: of the pods)."""
+
+    key: str
+    target: WorkloadTarget
+    weight: int = Field(ge=0, le=100)
+    replicas: int
+
+
+class WeightReading(Model):
+    """What the router took: read back after setting."""
+
+    weight: int
+    observed: float
+    stable: int
+    canary: int
+
+
+class Restore(Model):
+    """Bring a track back to what was observed before."""
+
+    key: str
+    target: WorkloadTarget
+    observation: WorkloadObservation
+    replicas: int
+    deployment_id: str
