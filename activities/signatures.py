@@ -25,6 +25,7 @@ from domain.notification import Notification, NotificationReceipt
 from domain.plan import DeploymentPlan
 from domain.workload import (
     ReleaseApply,
+    ReleaseQuery,
     Restore,
     RolloutResult,
     RolloutWatch,
@@ -104,6 +105,11 @@ class KubernetesSignatures(ABC):
     @abstractmethod
     async def set_weight(self, change: WeightChange) -> WeightReading:
         """Give the canary its share, and read back what was taken."""
+
+    @activity.defn
+    @abstractmethod
+    async def find_release(self, query: ReleaseQuery) -> WorkloadObservation:
+        """An earlier version among the stable track's ReplicaSets, newest first; exists=False if there is none."""
 
     @activity.defn
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Watching a release: measurements, limits and the verdict over them (spec: Rollback Triggers; design, section 5).
+"""Watching a release: measurements, limits and the verdict over them (spec: Rollback Triggers).
 
 A *watch* measures all its probes once per interval for a number of rounds. `judge` folds one round
 into the tally and says at once whether the watch goes on, passed or failed.
@@ -68,6 +68,8 @@ class MetricLimit(Model):
         failure_limit: failed measurements tolerated before the watch fails.
         error_limit: measurements in a row that may be impossible before the watch fails.
         no_data: what an empty answer means.
+        warm_up: rounds at the beginning that are not judged, because the query's window still
+            reaches back to before the watch.
     """
 
     name: str
@@ -79,6 +81,7 @@ class MetricLimit(Model):
     failure_limit: int = 0
     error_limit: int = 4
     no_data: NoData = NoData.INCONCLUSIVE
+    warm_up: int = 0
 
 
 class MetricReading(Model):
@@ -96,8 +99,9 @@ class WatchPolicy(Model):
         interval: between two rounds.
         rounds: good rounds needed; errors use up none.
         consecutive_failures: failed health checks in a row that fail the watch (spec: 3).
-        inconclusive_limit: share of the rounds (0..1) that may be inconclusive for a metric; 1 tolerates all.
-        settle: the watch passes as soon as this many healthy rounds came in a row; 0 = all rounds are needed.
+        inconclusive_limit: share of a metric's measurements (0..1) that may be inconclusive; 1 tolerates all.
+        settle: the watch passes as soon as this many healthy rounds came in a row, and fails if that
+            does not happen within `rounds`; 0 = all rounds are needed.
     """
 
     subject: str
@@ -207,21 +211,23 @@ def judge(policy: WatchPolicy, before: WatchTally, observed: Round) -> tuple[Wat
     A round in which a metric could not be measured counts for nothing but that metric's error streak.
     """
     tally, failure = before, None
-    if policy.health is not None and observed.health is not None:
-        healthy = observed.health.healthy
-        failures = 0 if healthy else tally.health_failures + 1
-        streak = tally.health_streak + 1 if healthy else 0
-        last = "healthy" if healthy else observed.health.reason
+    if policy.health is not None:
+        report = observed.health or HealthReport(healthy=False, reason="it was not checked")
+        failures = 0 if report.healthy else tally.health_failures + 1
+        streak = tally.health_streak + 1 if report.healthy else 0
+        last = "healthy" if report.healthy else report.reason
         tally = tally.model_copy(
             update={"health_failures": failures, "health_streak": streak, "last_health": last}
         )
         if failures >= policy.consecutive_failures:
             failure = (
                 "health_checks",
-                f"{failures} consecutive health checks failed: {observed.health.reason}",
+                f"{failures} consecutive health checks failed: {report.reason}",
             )
     metrics = dict(tally.metrics)
     for metric in policy.metrics:
+        if before.rounds < metric.warm_up:
+            continue
         reading = observed.readings.get(metric.name, MetricReading(error="it was not read"))
         folded = _fold_metric(metrics.get(metric.name, MetricTally()), metric, reading)
         metrics[metric.name] = folded
@@ -236,6 +242,14 @@ def judge(policy: WatchPolicy, before: WatchTally, observed: Round) -> tuple[Wat
         return tally, WatchVerdict(outcome=WatchOutcome.FAILED, trigger=trigger, reason=reason, tally=tally)
     if policy.settle and tally.health_streak >= policy.settle and counted:
         return tally, WatchVerdict(outcome=WatchOutcome.PASSED, reason=_summary(policy, tally), tally=tally)
+    if tally.rounds >= policy.rounds and policy.settle and policy.health is not None:
+        reason = (
+            f"not healthy {policy.settle} times in a row within {tally.rounds} checks, "
+            f"the last one: {tally.last_health}"
+        )
+        return tally, WatchVerdict(
+            outcome=WatchOutcome.FAILED, trigger="health_checks", reason=reason, tally=tally
+        )
     if tally.rounds >= policy.rounds and tally.health_failures == 0:
         return tally, _final_verdict(policy, tally)
     return tally, None
@@ -243,12 +257,14 @@ def judge(policy: WatchPolicy, before: WatchTally, observed: Round) -> tuple[Wat
 
 def _final_verdict(policy: WatchPolicy, tally: WatchTally) -> WatchVerdict:
     for metric in policy.metrics:
-        counts = tally.metrics[metric.name]
-        if counts.inconclusive > policy.inconclusive_limit * tally.rounds:
+        counts = tally.metrics.get(metric.name, MetricTally(last_reason=f"{metric.name} was never judged"))
+        measured = counts.successful + counts.failed + counts.inconclusive
+        if measured == 0 or counts.inconclusive > policy.inconclusive_limit * measured:
             return WatchVerdict(
                 outcome=WatchOutcome.INCONCLUSIVE,
                 trigger=metric.name,
-                reason=f"{counts.inconclusive} of {tally.rounds} measurements were inconclusive: {counts.last_reason}",
+                reason=f"{counts.inconclusive} of {measured} measurements were inconclusive: "
+                f"{counts.last_reason}",
                 tally=tally,
             )
     return WatchVerdict(outcome=WatchOutcome.PASSED, reason=_summary(policy, tally), tally=tally)
@@ -258,5 +274,5 @@ def _summary(policy: WatchPolicy, tally: WatchTally) -> str:
     parts = [f"{tally.rounds} round(s)"]
     if policy.health is not None:
         parts.append(tally.last_health)
-    parts += [tally.metrics[m.name].last_reason for m in policy.metrics]
+    parts += [tally.metrics[m.name].last_reason for m in policy.metrics if m.name in tally.metrics]
     return ", ".join(p for p in parts if p)

@@ -42,6 +42,12 @@ class DecisionMessage(Message):
     id: str | None = None
 
 
+class DecisionRequest(DecisionMessage):
+    """The input of the update ``decide``: a decision message with its verb."""
+
+    decision: Verb
+
+
 class ApprovalPolicy(Model):
     """The rule of one gate, resolved: which roles, who holds them, how many, how long.
 

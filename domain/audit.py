@@ -110,9 +110,8 @@ def link(chain: str, previous: ChainedEvent | None, event: AuditEvent) -> Chaine
 
 def verify_chain(events: Iterable[ChainedEvent]) -> ChainFault | None:
     """The first fault of one chain in stored order, or none."""
-    previous_hash, sequence = GENESIS, 0
-    for stored in events:
-        sequence += 1
+    previous_hash = GENESIS
+    for sequence, stored in enumerate(events, start=1):
         if stored.sequence != sequence:
             return ChainFault(
                 chain=stored.chain, sequence=sequence, reason=f"event {sequence} is missing or moved"

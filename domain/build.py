@@ -1,4 +1,4 @@
-"""Builds: where they run, what they check out and what they leave (design, section 3: two roles of worker)."""
+"""Builds: where they run, what they check out and what they leave."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class StepDefinition(Model):
         tool: a built-in adapter; its measurements are listed in docs/configuration.md.
         command: an argument list run in the checkout; its JSON object on standard output is the measurement.
         options: for the tool (e.g. ``changelog: CHANGELOG.md``).
-        environment: additional variables for the process; secrets do not belong here.
+        environment: additional variables for the process; secrets do not belong here, but ``${NAME}`` hands on
+            the worker's own variable of that name.
     """
 
     tool: Tool | None = None
@@ -50,7 +51,9 @@ class ReleaseDefinition(Model):
     Attributes:
         artefact: glob in the checkout of the file a command leaves; ``{version}`` is replaced.
         publish: a command that publishes the image and prints ``{"image": "…"}``; without it the image is
-            named by the application's ``image`` template.
+            named by the application's ``image`` template. It finds ARTEFACT, DIGEST, VERSION and IMAGE in
+            its environment, and may run again after a crash.
+        environment: as in `StepDefinition`, for all of these commands.
     """
 
     tool: Literal["rebar3.release"] | None = "rebar3.release"
@@ -58,6 +61,7 @@ class ReleaseDefinition(Model):
     artefact: str = "_build/prod/rel/*/*-{version}.tar.gz"
     profile: str = "prod"
     publish: tuple[str, ...] = ()
+    environment: dict[str, str] = {}
     timeout: Duration = timedelta(minutes=20)
 
 

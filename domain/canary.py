@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from domain.analysis import WatchPolicy, WatchVerdict
-from domain.durations import Duration
+from domain.durations import Duration, Interval, format_duration
 from domain.model import Message, Model
-from domain.workload import WorkloadObservation, WorkloadTarget
+from domain.workload import WorkloadTarget
 
 
 class CanarySettings(Model):
@@ -27,16 +27,23 @@ class CanarySettings(Model):
     initial_percentage: int = Field(default=10, ge=1, le=100)
     increment_steps: tuple[int, ...] = (10, 50, 100)
     step_duration: Duration = timedelta(minutes=10)
-    rollback_threshold: float = Field(default=5, ge=0, le=100, description="error rate in percent")
-    analysis_interval: Duration = timedelta(seconds=30)
+    rollback_threshold: float = Field(default=5, ge=0, le=100, allow_inf_nan=False)
+    analysis_interval: Interval = timedelta(seconds=30)
+
+    @field_validator("increment_steps")
+    @classmethod
+    def _steps_lead_to_all(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
+        if not steps or list(steps) != sorted(set(steps)) or steps[0] < 1 or steps[-1] != 100:
+            raise ValueError("steps must ascend from 1 or more to 100; write for example [10, 50, 100]")
+        return steps
 
     @model_validator(mode="after")
-    def _steps_lead_to_all(self) -> CanarySettings:
-        steps = self.increment_steps
-        if not steps or list(steps) != sorted(set(steps)) or steps[0] < 1 or steps[-1] != 100:
-            raise ValueError(f"increment_steps must ascend from 1 or more to 100, not {list(steps)}")
+    def _analysed_in_each_step(self) -> CanarySettings:
         if self.analysis_interval > self.step_duration:
-            raise ValueError("analysis_interval must not be longer than step_duration")
+            raise ValueError(
+                f"analysis_interval ({format_duration(self.analysis_interval)}) must not be longer than "
+                f"step_duration ({format_duration(self.step_duration)}); a step would end unmeasured"
+            )
         return self
 
     @property
@@ -53,13 +60,21 @@ class CanaryRequest(Model):
     """
 
     deployment_id: str
+    actor: str
     target: WorkloadTarget
     version: str
     image: str
-    previous: WorkloadObservation
     replicas: int
     settings: CanarySettings
     watch: WatchPolicy
+    prometheus_url: str | None = None
+    commit: str | None = None
+    artefact: str | None = None
+    digest: str | None = None
+
+    def split(self, weight: int) -> tuple[int, int]:
+        """Pods of (stable, canary) at a weight."""
+        return split_replicas(self.replicas, weight)
 
 
 class CanaryPhase(StrEnum):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from domain.conditions import Scalar, evaluate_condition
+from domain.conditions import Expectation, Scalar, evaluate_condition
 from domain.gates import StepReport
 from domain.model import Model
 
-Checklist = dict[str, tuple[dict[str, Scalar], ...]]
+Checklist = dict[str, tuple[dict[str, Expectation], ...]]
 """Section → items, as the spec's YAML lists them: ``code_quality: [{dialyzer_clean: true}, …]``."""
 
 

@@ -1,4 +1,4 @@
-"""``deployment.yaml``: the whole configuration. Its defaults are the specification's YAML blocks, value for value."""
+"""``deployment.yaml``: the whole configuration. Its defaults are the specification's YAML blocks."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from domain.analysis import NoData
 from domain.build import BuildDefinition
 from domain.canary import CanarySettings
 from domain.compliance import Checklist, ComplianceMode
 from domain.disaster_recovery import RecoveryTrigger
-from domain.durations import Duration
+from domain.durations import Duration, Interval, parse_duration
 from domain.environment import QueuePolicy
 from domain.gates import GateDefinition
 from domain.model import Model
@@ -23,10 +23,15 @@ from domain.triggers import TriggerRule
 from domain.workload import WorkloadSettings
 
 ERROR_RATE_QUERY = (
-    '100 * sum(rate(erlmcp_requests_total{{{selector},status=~"5.."}}[{window}]))'
+    '100 * (sum(rate(erlmcp_requests_total{{{selector},status=~"5.."}}[{window}]))'
+    " or 0 * sum(rate(erlmcp_requests_total{{{selector}}}[{window}])))"
     " / sum(rate(erlmcp_requests_total{{{selector}}}[{window}]))"
 )
-LATENCY_P95_QUERY = "histogram_quantile(0.95, sum by (le)(rate(erlmcp_request_duration_seconds_bucket{{{selector}}}[{window}])))"
+"""Percent of the requests; ``or`` makes it 0, not "no data", while no request has ever failed."""
+LATENCY_P95_QUERY = (
+    "histogram_quantile(0.95, sum by (le)"
+    "(rate(erlmcp_request_duration_seconds_bucket{{{selector}}}[{window}])))"
+)
 LATENCY_P99_QUERY = LATENCY_P95_QUERY.replace("0.95", "0.99")
 CRASH_RATE_QUERY = (
     'max(increase(kube_pod_container_status_restarts_total{{namespace="{namespace}",'
@@ -35,6 +40,19 @@ CRASH_RATE_QUERY = (
 
 Template = Annotated[str, StringConstraints(min_length=1)]
 """Text with ``{application}``, ``{environment}`` and ``{version}``, replaced when a plan is made."""
+
+Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A limit: nothing compares as too much with NaN or infinity, so neither is one."""
+
+
+def _checked_retention(text: str) -> str:
+    if text != "permanent":
+        parse_duration(text)
+    return text
+
+
+Retention = Annotated[str, AfterValidator(_checked_retention)]
+"""A duration, or ``permanent``."""
 
 
 class RollbackPolicy(StrEnum):
@@ -50,7 +68,7 @@ class RollbackPolicy(StrEnum):
 
 
 class MonitoringLevel(StrEnum):
-    """What is watched: ``basic`` health, ``standard`` and the error rate, ``full`` and latency and crashes."""
+    """What is watched: ``basic`` health, ``standard`` also errors, ``full`` also latency and crashes."""
 
     BASIC = "basic"
     STANDARD = "standard"
@@ -63,6 +81,9 @@ class HealthSettings(Model):
     Attributes:
         url: of the stable track, as the worker reaches it.
         canary_url: of the canary alone; without it the canary's health is its pods' readiness.
+        paths: each must answer 200.
+        healthy_words: accepted values of the answer's ``status`` field, if it has one.
+        timeout: of one request.
         version_field: require the ``version`` field of the answer, if it has one, to name the version.
     """
 
@@ -70,7 +91,7 @@ class HealthSettings(Model):
     canary_url: Template | None = None
     paths: tuple[str, ...] = ("/health", "/ready", "/live")
     healthy_words: tuple[str, ...] = ("healthy", "ok", "up")
-    timeout: Duration = timedelta(seconds=5)
+    timeout: Interval = timedelta(seconds=5)
     version_field: bool = True
 
 
@@ -81,6 +102,12 @@ class MetricSettings(Model):
         prometheus_url: base address of the Prometheus HTTP API; none switches metrics off.
         stable_selector: label matchers of the stable side's series.
         canary_selector: the same for the canary's.
+        error_rate: percent of failed requests.
+        latency_p95: seconds.
+        latency_p99: seconds.
+        crash_rate: crashes per pod and minute; also knows ``{window_minutes}``.
+        no_data: what an empty answer means.
+        error_limit: measurements in a row that may be impossible before the watch fails.
     """
 
     prometheus_url: Template | None = None
@@ -95,7 +122,14 @@ class MetricSettings(Model):
 
 
 class DocumentSettings(Model):
-    """Files of the repository that the compliance checklist looks at."""
+    """Files of the repository that the compliance checklist looks at.
+
+    Attributes:
+        changelog: must name the version.
+        migrations: directory with one guide per version.
+        runbook: must exist.
+        alert_rules: Prometheus rules of the service.
+    """
 
     changelog: str = "CHANGELOG.md"
     migrations: str = "docs/migrations"
@@ -112,6 +146,11 @@ class ApplicationSettings(Model):
         image: what the pods run; the answer of the build's ``publish`` command replaces it.
         namespace: template of the namespace.
         namespaces: environment → namespace, where the template does not fit.
+        workload: how its Deployment looks.
+        health: where it says that it is well; required for production.
+        metrics: where its error rate, latency and crashes are measured.
+        build: its measured steps, and how the release is made.
+        documents: files that the compliance checklist looks at.
         overrides: environment → parts of ``workload``, ``health`` and ``metrics`` that differ there.
     """
 
@@ -129,7 +168,7 @@ class ApplicationSettings(Model):
 
 
 class ApplicationOverride(Model):
-    """What differs in one environment, in the shape of the parts it is merged into."""
+    """What differs in one environment, in the shape of the parts it is merged into; ``null`` switches off."""
 
     workload: dict[str, Any] = {}
     health: dict[str, Any] = {}
@@ -137,7 +176,22 @@ class ApplicationOverride(Model):
 
 
 class EnvironmentSettings(Model):
-    """One stage of the promotion pipeline."""
+    """One stage of the promotion pipeline.
+
+    Attributes:
+        auto_deploy: events may deploy here without a person asking for it.
+        required_gates: in order; at most one of them manual.
+        approval: the role that must approve; without it the approvers of the manual gate.
+        min_approvals: distinct people needed.
+        rollback_strategy: what rolls back by itself while monitoring.
+        monitoring: what is watched after a deployment.
+        soak_duration: how long it is watched before it counts as completed.
+        canary: weights and limits of the canary release; without it the new version takes over at once.
+        compliance: what a gap in the pre-deployment checklist means.
+        queue: what a second deployment does while one runs.
+        rollback: how a roll-back is done.
+        production: refuse every setting that is not safe enough for customers.
+    """
 
     auto_deploy: bool = False
     required_gates: tuple[str, ...] = ("compile",)
@@ -154,35 +208,81 @@ class EnvironmentSettings(Model):
 
 
 class HealthTrigger(Model):
+    """Health checks.
+
+    Attributes:
+        consecutive_failures: failed checks in a row that roll back; as many good ones verify a deployment.
+        check_interval: between two checks.
+        timeout: how long a deployment may take to verify.
+    """
+
     consecutive_failures: int = Field(default=3, ge=1)
-    check_interval: Duration = timedelta(seconds=30)
-    timeout: Duration = timedelta(minutes=5)
+    check_interval: Interval = timedelta(seconds=30)
+    timeout: Interval = timedelta(minutes=5)
 
 
 class ErrorRateTrigger(Model):
-    threshold: float = Field(default=5, ge=0, description="percent")
-    window: Duration = timedelta(minutes=5)
+    """Failed requests.
+
+    Attributes:
+        threshold: percent of the requests.
+        window: that is looked back over.
+        comparison: ``baseline`` also holds a canary against the stable version; ``absolute`` does not.
+    """
+
+    threshold: Number = 5
+    window: Interval = timedelta(minutes=5)
     comparison: Literal["baseline", "absolute"] = "baseline"
 
 
 class LatencyTrigger(Model):
-    p95_threshold: Duration = timedelta(seconds=10)
-    p99_threshold: Duration = timedelta(seconds=30)
-    window: Duration = timedelta(minutes=5)
+    """Slow requests.
+
+    Attributes:
+        p95_threshold: what 95 % of the requests must not exceed.
+        p99_threshold: what 99 % of the requests must not exceed.
+        window: that is looked back over.
+    """
+
+    p95_threshold: Interval = timedelta(seconds=10)
+    p99_threshold: Interval = timedelta(seconds=30)
+    window: Interval = timedelta(minutes=5)
 
 
 class CrashRateTrigger(Model):
-    threshold: float = Field(default=1, ge=0, description="crashes per pod per minute")
-    window: Duration = timedelta(minutes=2)
+    """Crashing pods.
+
+    Attributes:
+        threshold: crashes per pod and minute.
+        window: that is looked back over.
+    """
+
+    threshold: Number = 1
+    window: Interval = timedelta(minutes=2)
 
 
 class CanaryFailureTrigger(Model):
-    error_rate_increase: float = Field(default=50, ge=0, description="percent above the stable version's")
+    """A canary that does worse than the stable version.
+
+    Attributes:
+        error_rate_increase: percent above the stable version's error rate.
+        rollback_to: where to go then.
+    """
+
+    error_rate_increase: Number = 50
     rollback_to: Literal["stable_version"] = "stable_version"
 
 
 class RollbackTriggers(Model):
-    """The spec's ``automatic_rollback_triggers``."""
+    """The spec's ``automatic_rollback_triggers``.
+
+    Attributes:
+        health_checks: consecutive failures.
+        error_rate: failed requests over a window.
+        latency: slow requests over a window.
+        crash_rate: crashes over a window.
+        canary_failure: the canary against the stable version.
+    """
 
     health_checks: HealthTrigger = HealthTrigger()
     error_rate: ErrorRateTrigger = ErrorRateTrigger()
@@ -195,6 +295,8 @@ class SlackSettings(Model):
     """The spec's Slack channels; ``${NAME}`` is read from the environment when a message is sent.
 
     Attributes:
+        webhooks: ``deployments``, ``alerts``, ``incidents`` → ``${NAME}``.
+        channels: ``deployment_updates``, ``alerts``, ``critical`` → channel, for a bot token.
         api_url: of the Slack Web API, for a bot token.
     """
 
@@ -204,21 +306,48 @@ class SlackSettings(Model):
 
 
 class TeamsSettings(Model):
+    """Microsoft Teams.
+
+    Attributes:
+        webhook: ``${NAME}`` of the variable that holds the address.
+        enable: send there.
+    """
+
     webhook: str = "${TEAMS_WEBHOOK}"
     enable: bool = True
 
 
 class PagerDutySettings(Model):
+    """PagerDuty (Events API).
+
+    Attributes:
+        integration_key: ``${NAME}`` of the variable that holds the key.
+        severity_mapping: our severity → PagerDuty's.
+    """
+
     integration_key: str = "${PAGERDUTY_KEY}"
     severity_mapping: dict[str, str] = {}
 
 
 class EmailSettings(Model):
+    """Email.
+
+    Attributes:
+        recipients: ``deployment``, ``incidents`` → addresses.
+    """
+
     recipients: dict[str, tuple[str, ...]] = {}
 
 
 class NotificationChannels(Model):
-    """The spec's ``notification_channels``."""
+    """The spec's ``notification_channels``.
+
+    Attributes:
+        slack: webhooks and channels.
+        teams: webhook.
+        pagerduty: integration key.
+        email: recipients.
+    """
 
     slack: SlackSettings = SlackSettings()
     teams: TeamsSettings = TeamsSettings()
@@ -227,29 +356,57 @@ class NotificationChannels(Model):
 
 
 class PrimaryAuditStorage(Model):
+    """Where the audit trail is searched.
+
+    Attributes:
+        type: ``sqlite`` needs no server.
+        index: name of the index.
+        retention: a duration, or ``permanent``.
+    """
+
     type: Literal["elasticsearch", "sqlite"] = "elasticsearch"
     index: str = "erlmcp-deployment-audit"
-    retention: str = "7y"
+    retention: Retention = "7y"
 
 
 class BackupAuditStorage(Model):
+    """The write-once copy.
+
+    Attributes:
+        type: an S3 bucket with object lock.
+        bucket: its name.
+        prefix: of the objects.
+        retention: a duration, or ``permanent``.
+    """
+
     type: Literal["s3"] = "s3"
     bucket: str = "erlmcp-audit-logs"
     prefix: str = "deployment/"
-    retention: str = "permanent"
+    retention: Retention = "permanent"
 
 
 class AuditStorage(Model):
-    """The spec's ``audit_storage``. The worker keeps the chain in its own SQLite file as well."""
+    """The spec's ``audit_storage``. The worker keeps the chain in its own SQLite file as well.
+
+    Attributes:
+        primary: searched.
+        backup: write-once.
+        immutable: no event is changed or deleted before its retention is over.
+        tamper_evident: every event carries the hash of the one before it.
+    """
 
     primary: PrimaryAuditStorage = PrimaryAuditStorage()
     backup: BackupAuditStorage = BackupAuditStorage()
-    immutable: bool = True
-    tamper_evident: bool = True
+    immutable: Literal[True] = True
+    tamper_evident: Literal[True] = True
 
 
 class Directory(Model):
-    """People and the roles they hold."""
+    """People and the roles they hold.
+
+    Attributes:
+        roles: role → people, as they sign their decisions (email addresses).
+    """
 
     roles: dict[str, tuple[str, ...]] = {}
 
@@ -257,8 +414,23 @@ class Directory(Model):
 class Configuration(Model):
     """The root of ``deployment.yaml``.
 
-    A file is merged over `domain.defaults.DEFAULTS` before it is read (see `domain.defaults.merge`),
+    A file is laid over `domain.defaults.DEFAULTS` before it is read (see `domain.merging.overlay`),
     so it only has to say what differs from the specification.
+
+    Attributes:
+        version: of this format.
+        applications: name → service.
+        environments: name → stage.
+        gates: name → gate.
+        triggers: name → event and action; the first that matches wins.
+        pre_deployment_compliance: section → items that are held against what the steps measured.
+        post_deployment_compliance: the same after the deployment.
+        automatic_rollback_triggers: limits that roll back.
+        promotions: criteria from one environment to the next.
+        notification_channels: who is told, and where.
+        audit_storage: where the audit trail is kept.
+        disaster_recovery_triggers: name → detection and action.
+        directory: people and their roles.
     """
 
     version: Literal[1] = 1

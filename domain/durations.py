@@ -1,4 +1,4 @@
-"""Durations as the specification writes them: ``30s``, ``10m``, ``72h``, ``7d``, ``7y``, or combined (``1h30m``)."""
+"""Durations as the specification writes them: ``30s``, ``10m``, ``72h``, ``7y``, or combined (``1h30m``)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any
 
+from annotated_types import Gt
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 _SECONDS_PER_UNIT = {"y": 365 * 86_400, "w": 7 * 86_400, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _TEXT = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[ywdhms]))+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[ywdhms])")
+_HOURS_UNTIL = timedelta(days=4)
+"""Up to here hours are the largest unit that is written, as the specification has it (``24h``, ``72h``)."""
 
 
 def parse_duration(text: str) -> timedelta:
@@ -27,15 +30,19 @@ def parse_duration(text: str) -> timedelta:
     seconds = 0.0
     for number, unit in _PART.findall(compact):
         seconds += float(number) * (0.001 if unit == "ms" else _SECONDS_PER_UNIT[unit])
-    return timedelta(seconds=seconds)
+    try:
+        return timedelta(seconds=seconds)
+    except OverflowError:
+        raise ValueError(f"{text!r} is too long; write at most a few thousand years") from None
 
 
 def format_duration(duration: timedelta) -> str:
-    """Write a duration in the form `parse_duration` reads: ``8m32s``; ``0s`` for none."""
+    """Write a duration in the form `parse_duration` reads, to the millisecond: ``8m32s``; ``0s`` for none."""
     sign = "-" if duration < timedelta(0) else ""
     rest, milliseconds = divmod(abs(duration) // timedelta(milliseconds=1), 1000)
     parts = []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+    units = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+    for unit, size in units if abs(duration) >= _HOURS_UNTIL else units[1:]:
         count, rest = divmod(rest, size)
         if count:
             parts.append(f"{count}{unit}")
@@ -45,7 +52,7 @@ def format_duration(duration: timedelta) -> str:
 
 
 def _duration(value: Any) -> Any:
-    if isinstance(value, str) and not value.startswith(("P", "-P")):
+    if isinstance(value, str) and not value.startswith("P"):
         return parse_duration(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and value != 0:
         raise ValueError(f"{value!r} has no unit; write for example {value}s or {value}m")
@@ -61,3 +68,6 @@ Duration = Annotated[
     ),
 ]
 """A span of time, written with its unit."""
+
+Interval = Annotated[Duration, Gt(timedelta(0))]
+"""A `Duration` that something is divided by or repeated in: never nothing."""

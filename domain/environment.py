@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from domain.model import Message, Model
-from domain.version import is_newer
+from domain.version import commit_prefix, is_newer
 
 HISTORY_LIMIT = 50
 """Deployments an environment remembers; the audit trail keeps them all."""
@@ -65,6 +65,7 @@ class TurnDecision(Message):
     position: int | None = None
     current_version: str | None = None
     last_good_version: str | None = None
+    rollback_version: str | None = None
 
 
 class Outcome(StrEnum):
@@ -89,7 +90,7 @@ class TurnRelease(Message):
 
 
 class Hold(Model):
-    """Why something may not be deployed: a freeze or hold for all, or (with `version`) for a version that was rolled back."""
+    """Why something may not be deployed: all of it, or (with `version`) one that was rolled back."""
 
     actor: str
     reason: str
@@ -158,7 +159,39 @@ def _decision(
         reason=reason,
         current_version=record.current_version,
         last_good_version=record.last_good_version,
+        rollback_version=rollback_target(record, request.version),
     )
+
+
+def _turned_away(record: EnvironmentRecord, request: TurnRequest) -> TurnDecision | None:
+    """The answer to a request that needs no turn, or must not have one, as things stand now."""
+    if (
+        not request.allow_same
+        and record.current_version == request.version
+        and request.commit in (None, record.current_commit)
+    ):
+        reason = f"{request.version} is live in {record.environment} already"
+        return _decision(record, request, TurnAnswer.LIVE_ALREADY, reason)
+    hold = record.hold
+    if hold is not None and hold.version == request.version and request.automated and not request.urgent:
+        return _decision(record, request, TurnAnswer.REFUSED, hold.reason)
+    return None
+
+
+def _outdates(one: TurnRequest, other: TurnRequest, *, arrived_later: bool) -> bool:
+    """Whether `one` makes `other` pointless: a newer release, or a later commit where none has a tag.
+
+    A release and an untagged commit cannot be ordered, so neither supersedes the other.
+    """
+    commits = commit_prefix(one.version), commit_prefix(other.version)
+    if all(commits):
+        return arrived_later and one.version != other.version
+    if any(commits):
+        return False
+    try:
+        return is_newer(one.version, other.version)
+    except ValueError:
+        return False
 
 
 def ask(record: EnvironmentRecord, request: TurnRequest) -> tuple[EnvironmentRecord, list[TurnDecision]]:
@@ -171,32 +204,26 @@ def ask(record: EnvironmentRecord, request: TurnRequest) -> tuple[EnvironmentRec
         return record, [_decision(record, request, TurnAnswer.GRANTED)]
     if any(same_turn(waiting, request) for waiting in record.queue):
         return record, []
-    if (
-        not request.allow_same
-        and record.current_version == request.version
-        and (request.commit is None or request.commit == record.current_commit)
-    ):
-        reason = f"{request.version} is live in {record.environment} already"
-        return record, [_decision(record, request, TurnAnswer.LIVE_ALREADY, reason)]
-    hold = record.hold
-    if hold is not None and hold.version == request.version and request.automated and not request.urgent:
-        return record, [_decision(record, request, TurnAnswer.REFUSED, hold.reason)]
-    if request.policy is QueuePolicy.REJECT and not request.urgent and record.holder is not None:
-        reason = f"{record.environment} is busy with {record.holder.version}, and its policy refuses a second"
-        return record, [_decision(record, request, TurnAnswer.REFUSED, reason)]
+    if record.holder is None and (refused := _turned_away(record, request)) is not None:
+        return record, [refused]
     queue = tuple(w for w in record.queue if w.holder != request.holder)
+    if request.policy is QueuePolicy.REJECT and not request.urgent:
+        busy = record.holder or next(iter(queue), None)
+        if busy is not None:
+            reason = f"{record.environment} is busy with {busy.version}, and its policy refuses a second"
+            return record, [_decision(record, request, TurnAnswer.REFUSED, reason)]
     decisions: list[TurnDecision] = []
     if request.urgent:
         first = sum(1 for w in queue if w.urgent)
         queue = (*queue[:first], request, *queue[first:])
         return record.model_copy(update={"queue": queue}), decisions
     if request.policy is QueuePolicy.SUPERSEDE:
-        newer = [w for w in queue if not w.urgent and is_newer(w.version, request.version)]
+        newer = [w for w in queue if not w.urgent and _outdates(w, request, arrived_later=False)]
         if newer:
             reason = f"superseded by {newer[0].version}, which is newer and waits already"
             return record, [_decision(record, request, TurnAnswer.SUPERSEDED, reason)]
         for waiting in queue:
-            if not waiting.urgent and is_newer(request.version, waiting.version):
+            if not waiting.urgent and _outdates(request, waiting, arrived_later=True):
                 reason = f"superseded by {request.version}"
                 decisions.append(_decision(record, waiting, TurnAnswer.SUPERSEDED, reason))
         gone = {(d.holder, d.run) for d in decisions}
@@ -211,20 +238,24 @@ def grant(record: EnvironmentRecord, now: datetime) -> tuple[EnvironmentRecord, 
     first = record.queue[0]
     if blocked(record, now) is not None and not first.urgent:
         return record, None
-    record = record.model_copy(update={"holder": first, "queue": record.queue[1:]})
-    if (
-        record.current_version == first.version
-        and not first.allow_same
-        and first.commit in (None, record.current_commit)
-    ):
-        record = record.model_copy(update={"holder": None})
-        reason = f"{first.version} is live in {record.environment} already"
-        return record, _decision(record, first, TurnAnswer.LIVE_ALREADY, reason)
+    record = record.model_copy(update={"queue": record.queue[1:]})
+    refused = _turned_away(record, first)
+    if refused is not None:
+        return record, refused
+    record = record.model_copy(update={"holder": first})
     return record, _decision(record, first, TurnAnswer.GRANTED)
 
 
+def _hold_after_rollback(hold: Hold | None, turn: TurnRelease, now: datetime) -> Hold:
+    """The version's hold; a hold of everything, put by a person, stays and says so too."""
+    reason = f"{turn.version} was rolled back ({turn.reason}); deploy it by hand or send release_hold"
+    if hold is not None and hold.version is None and (hold.until is None or now < hold.until):
+        return hold.model_copy(update={"reason": f"{hold.reason}; besides, {reason}"})
+    return Hold(actor=turn.holder, reason=reason, since=now, version=turn.version)
+
+
 def release(record: EnvironmentRecord, turn: TurnRelease, now: datetime) -> EnvironmentRecord:
-    """Take a turn back and note what is live. A release by someone who holds no turn only leaves the queue."""
+    """Take a turn back and note what is live. Who holds no turn only leaves the queue."""
     queue = tuple(w for w in record.queue if not same_turn(w, turn))
     if record.holder is None or not same_turn(record.holder, turn):
         return record.model_copy(update={"queue": queue})
@@ -244,13 +275,20 @@ def release(record: EnvironmentRecord, turn: TurnRelease, now: datetime) -> Envi
     if turn.outcome is Outcome.DEPLOYED:
         changes["last_good_version"] = turn.live_version
     if turn.outcome is Outcome.ROLLED_BACK:
-        changes["hold"] = Hold(
-            actor=turn.holder,
-            reason=f"{turn.version} was rolled back ({turn.reason}); deploy it by hand or send release_hold",
-            since=now,
-            version=turn.version,
-        )
+        changes["last_good_version"] = turn.live_version or record.last_good_version
+        changes["hold"] = _hold_after_rollback(record.hold, turn, now)
     return record.model_copy(update=changes)
+
+
+def rollback_target(record: EnvironmentRecord, version: str | None) -> str | None:
+    """The last version that was good here before `version`, and was not rolled back since."""
+    spoiled = {version}
+    for past in reversed(record.history):
+        if past.outcome is Outcome.ROLLED_BACK:
+            spoiled.add(past.version)
+        elif past.outcome is Outcome.DEPLOYED and past.version not in spoiled:
+            return past.version
+    return None
 
 
 def drop_dead_holder(record: EnvironmentRecord, reason: str, now: datetime) -> EnvironmentRecord:

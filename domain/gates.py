@@ -11,8 +11,9 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from domain.conditions import Check, Scalar, evaluate_condition
-from domain.durations import Duration
+from domain.approval import OnTimeout
+from domain.conditions import Check, Expectation, Expression, Scalar, evaluate_condition, parse_expression
+from domain.durations import Duration, Interval
 from domain.model import Model
 
 
@@ -38,22 +39,24 @@ class GateDefinition(Model):
     """One gate of the configuration.
 
     Attributes:
+        type: ``automated`` measures, ``manual`` asks people.
         condition: one expression over a measurement, such as ``errors == 0``.
         conditions: measurement → expected value or comparison (``0``, ``">= 80%"``, ``pass``).
         steps: the application's build steps that take the measurements.
         timeout: for all steps of the gate together.
         on_failure: ``block`` ends the deployment, ``warn`` records and goes on.
         approvers: manual gates only: environment → roles.
+        on_timeout: manual gates only: what happens when nobody decided in time.
     """
 
     type: GateType = GateType.AUTOMATED
-    condition: str | None = None
-    conditions: dict[str, Scalar] = {}
+    condition: Expression | None = None
+    conditions: dict[str, Expectation] = {}
     steps: tuple[str, ...] = ()
-    timeout: Duration = timedelta(minutes=10)
+    timeout: Interval = timedelta(minutes=10)
     on_failure: OnFailure = OnFailure.BLOCK
     approvers: dict[str, tuple[str, ...]] = {}
-    on_timeout: str = "reject"
+    on_timeout: OnTimeout = OnTimeout.REJECT
 
 
 class StepReport(Model):
@@ -98,12 +101,11 @@ def evaluate_gate(name: str, definition: GateDefinition, reports: list[StepRepor
     unmeasured = [f"{r.step}: {r.reason}" for r in reports if not r.measured]
     expectations: list[tuple[str, Scalar]] = list(definition.conditions.items())
     if definition.condition is not None:
-        measurement, _, comparison = definition.condition.strip().partition(" ")
-        expectations.insert(0, (measurement, comparison))
+        expectations.insert(0, parse_expression(definition.condition))
     checks = tuple(evaluate_condition(measurement, expected, facts) for measurement, expected in expectations)
     failures = unmeasured + [c.reason or c.name for c in checks if not c.passed]
-    if not checks and not reports:
-        failures = ["the gate has neither steps nor conditions, so it proves nothing"]
+    if not checks:
+        failures.append("the gate names no condition, so it proves nothing")
     if not failures:
         outcome, reason = GateOutcome.PASSED, f"{len(checks)} condition(s) hold"
     else:

@@ -7,10 +7,11 @@ deployment.yaml changes no running deployment.
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from typing import Any
 
 from domain.analysis import HealthProbe, MetricLimit, WatchPolicy
-from domain.approval import ApprovalPolicy, OnTimeout
+from domain.approval import ApprovalPolicy
 from domain.build import BuildDefinition, StepDefinition
 from domain.compliance import Checklist
 from domain.configuration import (
@@ -26,9 +27,12 @@ from domain.configuration import (
 from domain.deployment import DeploymentRequest
 from domain.durations import format_duration
 from domain.gates import GateDefinition, GateType
-from domain.merging import merge
+from domain.merging import overlay
 from domain.model import Model
 from domain.workload import Track, WorkloadSettings, WorkloadTarget
+
+APPROVAL_TIMEOUT = timedelta(hours=72)
+"""How long people have, where a manual gate does not say (spec: Manual Approval Gate)."""
 
 
 class UnknownNameError(ValueError):
@@ -76,13 +80,12 @@ def resolve_plan(configuration: Configuration, request: DeploymentRequest) -> De
     }
     namespace = application.namespaces.get(request.environment) or application.namespace.format(**names)
     names["namespace"] = namespace
-    workload, health, metrics = _overridden(application, request.environment)
-    described = workload.model_dump(exclude_none=True)
+    workload, health, metrics = overridden(application, request.environment)
     target = WorkloadTarget.model_validate(
         {
-            "deployment": request.application,
-            "container": request.application,
-            **described,
+            **workload.model_dump(),
+            "deployment": workload.deployment or request.application,
+            "container": workload.container or request.application,
             "application": request.application,
             "environment": request.environment,
             "namespace": namespace,
@@ -114,20 +117,27 @@ def _known(kind: str, name: str, known: dict[str, Any]) -> Any:
     return known[name]
 
 
-def _overridden(
+def overridden(
     application: ApplicationSettings, environment: str
 ) -> tuple[WorkloadSettings, HealthSettings | None, MetricSettings]:
+    """The parts of an application as they are in one environment.
+
+    Raises:
+        pydantic.ValidationError: an override does not fit the part it changes.
+    """
     override = application.overrides.get(environment)
     workload, health, metrics = application.workload, application.health, application.metrics
     if override is None:
         return workload, health, metrics
     if override.workload:
-        workload = WorkloadSettings.model_validate(merge(workload.model_dump(mode="json"), override.workload))
+        workload = WorkloadSettings.model_validate(
+            overlay(workload.model_dump(mode="json"), override.workload)
+        )
     if override.health:
         base = {} if health is None else health.model_dump(mode="json")
-        health = HealthSettings.model_validate(merge(base, override.health))
+        health = HealthSettings.model_validate(overlay(base, override.health))
     if override.metrics:
-        metrics = MetricSettings.model_validate(merge(metrics.model_dump(mode="json"), override.metrics))
+        metrics = MetricSettings.model_validate(overlay(metrics.model_dump(mode="json"), override.metrics))
     return workload, health, metrics
 
 
@@ -166,7 +176,7 @@ def _filled_metrics(metrics: MetricSettings, names: dict[str, str]) -> MetricSet
 def approval_policy(
     configuration: Configuration, environment: EnvironmentSettings, request: DeploymentRequest
 ) -> ApprovalPolicy | None:
-    """Who must approve in this environment: its manual gate's approvers, or its ``approval`` role; none if neither."""
+    """Who must approve here: the ``approval`` role, or the manual gate's approvers; none if neither."""
     gate = next(
         (n for n in environment.required_gates if configuration.gates[n].type is GateType.MANUAL), None
     )
@@ -182,8 +192,8 @@ def approval_policy(
         roles=roles,
         members={role: configuration.directory.roles.get(role, ()) for role in roles},
         min_approvals=environment.min_approvals,
-        timeout=definition.timeout,
-        on_timeout=OnTimeout(definition.on_timeout),
+        timeout=definition.timeout if "timeout" in definition.model_fields_set else APPROVAL_TIMEOUT,
+        on_timeout=definition.on_timeout,
         excluded=(request.actor,),
     )
 
@@ -207,7 +217,14 @@ def health_probe(
     )
 
 
-def _metric_limits(plan: DeploymentPlan, track: Track, error_rate_limit: float) -> tuple[MetricLimit, ...]:
+def _metric_limits(
+    plan: DeploymentPlan, track: Track, error_rate_limit: float, *, span: timedelta, interval: timedelta
+) -> tuple[MetricLimit, ...]:
+    """The metrics of a track over a watch of `span`, measured every `interval`.
+
+    A measurement looks back over its window, and must not see what was before the watch: windows are at
+    most half the watch, and nothing is judged before the first whole one.
+    """
     metrics, triggers, level = plan.metrics, plan.triggers, plan.settings.monitoring
     if metrics.prometheus_url is None or level is MonitoringLevel.BASIC:
         return ()
@@ -218,14 +235,21 @@ def _metric_limits(plan: DeploymentPlan, track: Track, error_rate_limit: float) 
         "environment": plan.environment,
     }
 
-    def query(template: str, window: Any, selector: str) -> str:
+    def within(window: timedelta) -> timedelta:
+        return min(window, span / 2)
+
+    def warm_up(window: timedelta) -> int:
+        return max(0, math.ceil(within(window) / interval) - 1)
+
+    def query(template: str, window: timedelta, selector: str) -> str:
+        window = within(window)
         minutes = max(window.total_seconds() / 60, 1 / 60)
         return template.format(
             **names, selector=selector, window=format_duration(window), window_minutes=f"{minutes:g}"
         )
 
     rate, latency, crash = triggers.error_rate, triggers.latency, triggers.crash_rate
-    compared = track is Track.CANARY
+    compared = track is Track.CANARY and rate.comparison == "baseline"
     limits = [
         MetricLimit(
             name="error_rate",
@@ -238,6 +262,7 @@ def _metric_limits(plan: DeploymentPlan, track: Track, error_rate_limit: float) 
             max_increase=triggers.canary_failure.error_rate_increase if compared else None,
             no_data=metrics.no_data,
             error_limit=metrics.error_limit,
+            warm_up=warm_up(rate.window),
         )
     ]
     if level is MonitoringLevel.FULL:
@@ -253,6 +278,7 @@ def _metric_limits(plan: DeploymentPlan, track: Track, error_rate_limit: float) 
                     unit="s",
                     no_data=metrics.no_data,
                     error_limit=metrics.error_limit,
+                    warm_up=warm_up(latency.window),
                 )
             )
         limits.append(
@@ -263,6 +289,7 @@ def _metric_limits(plan: DeploymentPlan, track: Track, error_rate_limit: float) 
                 unit=" per pod and minute",
                 no_data=metrics.no_data,
                 error_limit=metrics.error_limit,
+                warm_up=warm_up(crash.window),
             )
         )
     return tuple(limits)
@@ -280,7 +307,13 @@ def canary_watch(plan: DeploymentPlan, version: str) -> WatchPolicy:
         rounds=max(1, math.ceil(canary.step_duration / canary.analysis_interval)),
         health=health_probe(plan, version, Track.CANARY),
         consecutive_failures=plan.triggers.health_checks.consecutive_failures,
-        metrics=_metric_limits(plan, Track.CANARY, canary.rollback_threshold),
+        metrics=_metric_limits(
+            plan,
+            Track.CANARY,
+            canary.rollback_threshold,
+            span=canary.step_duration,
+            interval=canary.analysis_interval,
+        ),
         inconclusive_limit=0.5,
     )
 
@@ -301,7 +334,13 @@ def verification_watch(plan: DeploymentPlan, version: str) -> WatchPolicy:
 def monitoring_watch(plan: DeploymentPlan, version: str) -> WatchPolicy:
     """Monitoring: the rollback triggers of the environment's level for its soak duration."""
     health, soak = plan.triggers.health_checks, plan.settings.soak_duration
-    metrics = _metric_limits(plan, Track.STABLE, plan.triggers.error_rate.threshold)
+    metrics = _metric_limits(
+        plan,
+        Track.STABLE,
+        plan.triggers.error_rate.threshold,
+        span=max(soak, health.check_interval),
+        interval=health.check_interval,
+    )
     if plan.settings.rollback_strategy is RollbackPolicy.ON_FAILURE:
         metrics = ()
     return WatchPolicy(

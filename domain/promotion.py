@@ -11,7 +11,17 @@ from domain.model import Model
 
 
 class PromotionCriteria(Model):
-    """The spec's ``promotion_criteria`` record; rates as shares of one."""
+    """The spec's ``promotion_criteria`` record.
+
+    Attributes:
+        from_env: where the version has proven itself.
+        to_env: where it wants to go.
+        minimum_soak: continuous, verified stay in `from_env`.
+        required_checks: gates that must have passed there.
+        success_rate: share of the checks (0 to 1) that must have passed.
+        error_budget: share of failed requests (0 to 1) that is allowed.
+        manual_review: somebody must have said yes.
+    """
 
     from_env: str
     to_env: str

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from domain.durations import Duration
+from domain.durations import Interval
 from domain.model import Model
 from domain.version import SemVer
 
@@ -21,9 +21,16 @@ class RollbackStrategy(StrEnum):
 
 
 class RollbackSettings(Model):
-    """The spec's ``rollback_config`` record (its two funs are the health probe and the notification)."""
+    """The spec's ``rollback_config`` record (its two funs are the health probe and the notification).
+
+    Attributes:
+        strategy: how the earlier version takes over.
+        timeout: for one attempt.
+        max_attempts: before people are called.
+        backup_version: where to go if the environment remembers no good version.
+    """
 
     strategy: RollbackStrategy = RollbackStrategy.IMMEDIATE
-    timeout: Duration = timedelta(minutes=5)
-    max_attempts: int = Field(default=3, ge=1)
+    timeout: Interval = timedelta(minutes=5)
+    max_attempts: int = Field(default=3, ge=1, le=10)
     backup_version: SemVer | None = None

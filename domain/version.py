@@ -28,6 +28,12 @@ def parse_version(text: str) -> semver.Version:
         raise ValueError(
             f"{text!r} has build metadata (+{version.build}), which no Kubernetes label can hold"
         )
+    if not text.isascii() or text != text.strip():
+        raise ValueError(f"{text!r} has other characters than ASCII; write for example 3.0.0 or 3.0.0-rc.1")
+    if text.endswith("-"):
+        raise ValueError(
+            f"{text!r} ends with a dash, which no Kubernetes label may; write {text.rstrip('-')!r}"
+        )
     if len(text) > _LABEL_LIMIT:
         raise ValueError(f"{text!r} is longer than the {_LABEL_LIMIT} characters of a Kubernetes label")
     return version
@@ -47,7 +53,7 @@ def commit_version(branch: str, sha: str) -> str:
     slug = re.sub(r"[^0-9a-z]+", "-", branch.lower()).strip("-")[:40].strip("-") or "commit"
     if slug.isdigit() and slug.startswith("0"):
         slug = f"b{slug}"
-    return f"0.0.0-{slug}.g{sha[:7]}"
+    return f"0.0.0-{slug}.g{sha[:7].lower()}"
 
 
 def commit_prefix(version: str) -> str | None:

@@ -74,7 +74,9 @@ class WorkloadObservation(Model):
         exists: whether the Deployment is there.
         version: label ``app.kubernetes.io/version`` of the pod template, or the image's tag.
         revision: ``deployment.kubernetes.io/revision``.
-        template: its pod template, kept so that a roll-back can restore exactly this.
+        template: its pod template, kept so that a roll-back can restore exactly this. It goes into workflow
+            history: secrets belong in a Secret that it refers to, not in the template.
+        note: what else there is to say, such as that the Deployment was deleted.
     """
 
     exists: bool
@@ -86,6 +88,7 @@ class WorkloadObservation(Model):
     ready: int = 0
     template: dict[str, Any] | None = None
     deployment_id: str | None = None
+    note: str = ""
 
 
 class ReleaseApply(Model):
@@ -141,6 +144,18 @@ class WeightReading(Model):
     observed: float
     stable: int
     canary: int
+
+
+class ReleaseQuery(Model):
+    """Look for an earlier version in the workload's own revision history.
+
+    Attributes:
+        version: what to look for; none = the newest one that is not `excluding`.
+    """
+
+    target: WorkloadTarget
+    version: str | None = None
+    excluding: str | None = None
 
 
 class Restore(Model):

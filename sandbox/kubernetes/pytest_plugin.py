@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from sandbox.kubernetes.control_plane import ControlPlane, ControlPlaneMissingError, ControlPlanePrograms
+from sandbox.kubernetes.emulator import Emulator
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -25,4 +26,11 @@ async def control_plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
         pytest.skip(str(missing))
     data_dir = tmp_path_factory.mktemp("control-plane")
     async with ControlPlane.start(data_dir, programs=programs) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def emulator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Emulator]:
+    """The emulator of the Kubernetes API; tests share it and keep apart by namespaces of their own."""
+    async with Emulator.start(tmp_path_factory.mktemp("kubernetes-emulator")) as running:
         yield running

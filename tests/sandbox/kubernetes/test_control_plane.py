@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kubernetes.aio import client, config
@@ -22,8 +23,9 @@ async def test_a_started_control_plane_answers_with_its_own_version(control_plan
 async def test_the_written_kubeconfig_is_private_and_lets_a_client_in(control_plane: ControlPlane) -> None:
     assert stat.S_IMODE(control_plane.kubeconfig_path.stat().st_mode) == 0o600
 
-    async with await config.new_client_from_config(str(control_plane.kubeconfig_path)) as api:
-        nodes = await client.CoreV1Api(api).list_node()
+    load: Any = config.new_client_from_config
+    async with await load(str(control_plane.kubeconfig_path)) as api:
+        nodes: Any = await client.CoreV1Api(api).list_node()
 
     assert [node.metadata.name for node in nodes.items] == ["localhost"]
 

@@ -5,35 +5,40 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import aiohttp
 import pytest
 from kubernetes.aio import client, watch
 
+from sandbox.kubernetes.access import ClusterAccess
 from sandbox.kubernetes.fault_proxy import READS, FaultProxy
-from tests.sandbox.kubernetes.conftest import Cluster
+
+# The models of the client declare every field optional; here each one read is there or the test fails.
+CoreV1Api = Any
+Watch: Any = watch.Watch
 
 
 @pytest.fixture
-async def proxy(cluster: Cluster, tmp_path: Path) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy.start(cluster.access, tmp_path) as running:
+async def proxy(cluster: ClusterAccess, tmp_path: Path) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy.start(cluster, tmp_path) as running:
         yield running
 
 
 @pytest.fixture
-async def core(proxy: FaultProxy) -> AsyncIterator[client.CoreV1Api]:
+async def core(proxy: FaultProxy) -> AsyncIterator[CoreV1Api]:
     """A client that speaks through the proxy."""
     async with client.ApiClient(proxy.client_configuration()) as api:
         yield client.CoreV1Api(api)
 
 
-def config_map() -> client.V1ConfigMap:
+def config_map() -> Any:
     return client.V1ConfigMap(metadata=client.V1ObjectMeta(name=f"flags-{uuid4().hex[:8]}"), data={"a": "1"})
 
 
 async def test_without_faults_writes_pass_and_are_recorded(
-    proxy: FaultProxy, core: client.CoreV1Api, namespace: str
+    proxy: FaultProxy, core: CoreV1Api, namespace: str
 ) -> None:
     wanted = config_map()
 
@@ -47,7 +52,7 @@ async def test_without_faults_writes_pass_and_are_recorded(
 
 
 async def test_refused_writes_do_not_reach_the_server_and_later_ones_do(
-    proxy: FaultProxy, core: client.CoreV1Api, namespace: str
+    proxy: FaultProxy, core: CoreV1Api, namespace: str
 ) -> None:
     # given a server overloaded for two writes
     fault = proxy.refuse(429, times=2, retry_after=1)
@@ -58,6 +63,7 @@ async def test_refused_writes_do_not_reach_the_server_and_later_ones_do(
         with pytest.raises(client.ApiException) as refused:
             await core.create_namespaced_config_map(namespace, wanted)
         assert refused.value.status == 429
+        assert refused.value.headers is not None
         assert refused.value.headers["Retry-After"] == "1"
     await core.create_namespaced_config_map(namespace, wanted)
 
@@ -68,7 +74,7 @@ async def test_refused_writes_do_not_reach_the_server_and_later_ones_do(
 
 @pytest.mark.parametrize("status", [403, 409, 503])
 async def test_a_fault_meets_only_its_path_and_methods_until_cleared(
-    proxy: FaultProxy, core: client.CoreV1Api, namespace: str, status: int
+    proxy: FaultProxy, core: CoreV1Api, namespace: str, status: int
 ) -> None:
     proxy.refuse(status, path=r"/services$")
     service = client.V1Service(
@@ -86,9 +92,7 @@ async def test_a_fault_meets_only_its_path_and_methods_until_cleared(
     await core.create_namespaced_service(namespace, service)
 
 
-async def test_a_dropped_request_has_no_effect(
-    proxy: FaultProxy, core: client.CoreV1Api, namespace: str
-) -> None:
+async def test_a_dropped_request_has_no_effect(proxy: FaultProxy, core: CoreV1Api, namespace: str) -> None:
     proxy.drop_requests(times=1)
     wanted = config_map()
 
@@ -100,7 +104,7 @@ async def test_a_dropped_request_has_no_effect(
 
 
 async def test_a_dropped_response_hides_a_write_that_took_effect(
-    proxy: FaultProxy, core: client.CoreV1Api, namespace: str
+    proxy: FaultProxy, core: CoreV1Api, namespace: str
 ) -> None:
     proxy.drop_responses(times=1)
     wanted = config_map()
@@ -115,7 +119,7 @@ async def test_a_dropped_response_hides_a_write_that_took_effect(
 
 
 async def test_a_delayed_read_outlasts_the_patience_of_its_client(
-    proxy: FaultProxy, core: client.CoreV1Api, namespace: str
+    proxy: FaultProxy, core: CoreV1Api, namespace: str
 ) -> None:
     proxy.delay(60, methods=READS, times=1)
 
@@ -126,14 +130,14 @@ async def test_a_delayed_read_outlasts_the_patience_of_its_client(
 
 
 async def test_watches_stream_through_and_can_be_broken(
-    proxy: FaultProxy, core: client.CoreV1Api, namespace: str
+    proxy: FaultProxy, core: CoreV1Api, namespace: str
 ) -> None:
     # given a watch through the proxy
     wanted = config_map()
     events: asyncio.Queue[str] = asyncio.Queue()
 
     async def follow() -> None:
-        async with watch.Watch().stream(
+        async with Watch().stream(
             core.list_namespaced_config_map, namespace, field_selector=f"metadata.name={wanted.metadata.name}"
         ) as stream:
             async for event in stream:

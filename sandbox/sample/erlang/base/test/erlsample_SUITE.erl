@@ -21,6 +21,7 @@ health(Config) ->
     has("\"status\":\"healthy\"", Body).
 
 probes(Config) ->
+    erlsample_http ! stray,
     {200, _} = get("/ready", Config),
     {200, _} = get("/live", Config).
 

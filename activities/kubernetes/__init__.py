@@ -1,0 +1,6 @@
+"""The workload on Kubernetes: server-side apply, roll-outs, weights by replicas, and roll-backs."""
+
+from activities.kubernetes.connection import ClusterConnection
+from activities.kubernetes.workloads import KubernetesActivities
+
+__all__ = ["ClusterConnection", "KubernetesActivities"]

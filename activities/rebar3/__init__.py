@@ -1,0 +1,1 @@
+"""rebar3: the measuring tools of Erlang projects, and their releases."""

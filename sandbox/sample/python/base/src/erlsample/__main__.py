@@ -1,0 +1,5 @@
+"""``python -m erlsample``: serve until killed."""
+
+from erlsample.server import main
+
+main()

@@ -1,0 +1,394 @@
+"""``pause``, ``resume``, ``promote``, ``abort``, ``rollback``, ``freeze``, ``unfreeze``: what people order.
+
+Orders are signals: the server keeps them although no worker may be there to obey at the moment.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.text import Text
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.deployment import Command
+from domain.durations import parse_duration
+from domain.environment import EnvironmentRecord, HoldMessage
+from domain.rollback import RollbackRequest, RollbackStatus
+from domain.version import SemVer
+from starters.connection import DEPLOYMENTS_QUEUE, command, connect, workflow_url
+from starters.deploy import Started, see_through
+from starters.errors import CommandError, ExitCode, invalid_input, usage_error
+from starters.finding import Where, connect_to, describe, read_status
+from starters.following import Follower, NoAnswerError
+from starters.rendering import Screen, clean, command_line, rollback_view, target_words
+from starters.target import (
+    ActorOption,
+    ApplicationOption,
+    EnvironmentArgument,
+    IdOption,
+    JsonOption,
+    OptionalEnvironment,
+    OptionalVersion,
+    Place,
+    ReasonOption,
+    Target,
+    check_configured,
+    find_place,
+    require_actor,
+    target_of,
+)
+
+_ORDERS = {
+    "pause": "paused before its next state; a running canary step stops its clock",
+    "resume": "goes on",
+    "promote": "the rest of the canary step is skipped",
+    "abort": "stops now; what is half deployed is rolled back",
+    "rollback": "stops now and is rolled back",
+}
+
+
+@command
+async def pause(
+    environment: OptionalEnvironment = None,
+    version: OptionalVersion = None,
+    *,
+    workflow_id: IdOption = None,
+    actor: ActorOption = None,
+    reason: ReasonOption = "",
+    application: ApplicationOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold a running deployment before its next state; a canary step's clock stops."""
+    where = Where(environment, version, application, workflow_id)
+    await _order("pause", where, actor=actor, reason=reason, as_json=as_json)
+
+
+@command
+async def resume(
+    environment: OptionalEnvironment = None,
+    version: OptionalVersion = None,
+    *,
+    workflow_id: IdOption = None,
+    actor: ActorOption = None,
+    reason: ReasonOption = "",
+    application: ApplicationOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a paused deployment go on."""
+    where = Where(environment, version, application, workflow_id)
+    await _order("resume", where, actor=actor, reason=reason, as_json=as_json)
+
+
+@command
+async def promote(
+    environment: OptionalEnvironment = None,
+    version: OptionalVersion = None,
+    *,
+    workflow_id: IdOption = None,
+    actor: ActorOption = None,
+    reason: ReasonOption = "",
+    application: ApplicationOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Skip the rest of the running canary step; the next weight follows."""
+    where = Where(environment, version, application, workflow_id)
+    await _order("promote", where, actor=actor, reason=reason, as_json=as_json)
+
+
+@command
+async def abort(
+    environment: OptionalEnvironment = None,
+    version: OptionalVersion = None,
+    *,
+    workflow_id: IdOption = None,
+    actor: ActorOption = None,
+    reason: ReasonOption = "",
+    application: ApplicationOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop a running deployment at once; what is half deployed is rolled back."""
+    where = Where(environment, version, application, workflow_id)
+    await _order("abort", where, actor=actor, reason=reason, as_json=as_json)
+
+
+async def _order(order: str, where: Where, *, actor: str | None, reason: str, as_json: bool) -> None:
+    person = require_actor(actor)
+    screen = Screen(as_json=as_json)
+    client, target = await connect_to(where)
+    await send(client, target, order, Command(actor=person, reason=reason))
+    _report_order(screen, target, order, person)
+
+
+async def send(client: Client, target: Target, order: str, message: Command) -> None:
+    """Signal a running deployment.
+
+    Raises:
+        CommandError: it does not run.
+    """
+    deployment_id = target.id_of("deployment")
+    try:
+        await client.get_workflow_handle(deployment_id).signal(order, message)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND or "namespace" in error.message.lower():
+            raise
+        described = await describe(client, deployment_id)
+        what = "has ended already" if described is not None else "does not exist"
+        raise CommandError(
+            f"{order}: {deployment_id} {what}",
+            remedy=f"see what runs: erlmcp-deploy status {target.environment} -a {target.application}",
+        ) from None
+
+
+def _report_order(screen: Screen, target: Target, order: str, person: str) -> None:
+    deployment_id = target.id_of("deployment")
+    screen.document({"deployment_id": deployment_id, "order": order, "actor": person, "sent": True})
+    text = Text.assemble((f"✔ {order} sent", "bold green"), f" to {deployment_id}: {_ORDERS[order]}\n  ")
+    words = target_words(target.application, target.environment, target.version)
+    text.append_text(command_line("watch", *words))
+    screen.show(text)
+
+
+# Roll-back
+
+
+@command
+async def rollback(
+    environment: EnvironmentArgument,
+    *,
+    reason: Annotated[
+        str, typer.Option("--reason", show_default=False, help="Why; kept in the audit trail.")
+    ],
+    to_version: Annotated[
+        str | None,
+        typer.Option("--to", show_default=False, help="Version to go back to; by default the last good one."),
+    ] = None,
+    actor: ActorOption = None,
+    application: ApplicationOption = None,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until it has ended.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring an environment back to its last good version.
+
+    A deployment that runs there is stopped and rolls back what it did; otherwise the live version is
+    rolled back. Needs no approval and is never blocked by a freeze.
+    """
+    place = find_place(environment, application)
+    person = require_actor(actor)
+    probe = _rollback_request(place, person, reason, from_version="0.0.0", to_version=to_version)
+    check_configured(place.application, place.environment)
+    screen = Screen(as_json=as_json)
+    client = await connect()
+    record = await _record(client, place)
+    holder = record.holder
+    if holder is not None and holder.holder.startswith("deployment:"):
+        await _stop_deployment(client, screen, target_of(holder.holder), probe, wait=wait)
+        return
+    if holder is not None and holder.holder.startswith("rollback:"):
+        workflow_id, fresh = holder.holder, False
+    else:
+        if record.current_version is None:
+            raise CommandError(
+                f"nothing was deployed to {place.environment} yet, so there is nothing to roll back",
+                remedy=f"see erlmcp-deploy status {place.environment} -a {place.application}",
+            )
+        request = _rollback_request(
+            place, person, reason, from_version=record.current_version, to_version=to_version
+        )
+        workflow_id, fresh = await _start_rollback(client, request)
+    await _report_rollback(client, screen, workflow_id, fresh=fresh, wait=wait)
+
+
+def _rollback_request(
+    place: Place, actor: str, reason: str, *, from_version: SemVer, to_version: str | None
+) -> RollbackRequest:
+    try:
+        return RollbackRequest(
+            application=place.application,
+            environment=place.environment,
+            from_version=from_version,
+            to_version=to_version,
+            actor=actor,
+            reason=reason.strip(),
+        )
+    except ValidationError as error:
+        raise invalid_input(error, RollbackRequest) from None
+
+
+async def _record(client: Client, place: Place) -> EnvironmentRecord:
+    try:
+        record = await read_status(client, place.workflow_id, EnvironmentRecord)
+    except NoAnswerError as error:
+        raise CommandError(
+            f"{place.workflow_id}: {error}", remedy="start a worker: erlmcp-deploy worker"
+        ) from None
+    if record is None:
+        raise CommandError(
+            f"nothing was ever deployed to {place.environment} of {place.application} from here",
+            remedy="check --application and TEMPORAL_NAMESPACE",
+        )
+    return record
+
+
+async def _stop_deployment(
+    client: Client, screen: Screen, target: Target, request: RollbackRequest, *, wait: bool
+) -> None:
+    deployment_id = target.id_of("deployment")
+    if request.to_version is not None:
+        raise CommandError(
+            f"to is {request.to_version}, but {deployment_id} runs and goes back to what it found",
+            remedy="leave --to out, or abort it first and roll back when it has ended",
+        )
+    await send(client, target, "rollback", Command(actor=request.actor, reason=request.reason))
+    if not wait:
+        _report_order(screen, target, "rollback", request.actor)
+        return
+    started = Started(deployment_id, None, fresh=False)
+    final = await see_through(client, screen, started, workflow_url(client.namespace, deployment_id))
+    screen.document(final)
+    undone = final.rollback is None or final.rollback.succeeded
+    raise typer.Exit(ExitCode.OK if undone else ExitCode.FAILED)
+
+
+async def _start_rollback(client: Client, request: RollbackRequest) -> tuple[str, bool]:
+    try:
+        await client.start_workflow(
+            "RollbackWorkflow",
+            request,
+            id=request.rollback_id,
+            task_queue=DEPLOYMENTS_QUEUE,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            static_summary=f"roll back {request.application} {request.from_version} in {request.environment}",
+            static_details=f"- asked for by: {clean(request.actor)}\n- reason: {clean(request.reason)}",
+        )
+    except WorkflowAlreadyStartedError:
+        return request.rollback_id, False
+    return request.rollback_id, True
+
+
+async def _report_rollback(
+    client: Client, screen: Screen, workflow_id: str, *, fresh: bool, wait: bool
+) -> None:
+    url = workflow_url(client.namespace, workflow_id)
+    mark = ("✔ started", "bold green") if fresh else ("● runs already", "bold yellow")
+    text = Text.assemble(mark, " ", workflow_id)
+    if url is not None:
+        text.append(f"\n  {url}", style="dim")
+    screen.show(text)
+    answer = {"rollback_id": workflow_id, "started": fresh, "workflow_url": url}
+    if not wait:
+        screen.document(answer)
+        return
+    seen: list[str] = []
+
+    def show(status: RollbackStatus | None, problem: str | None) -> None:
+        words = problem or ("" if status is None else f"{status.state}")
+        if words and words not in seen[-1:]:
+            seen.append(words)
+            screen.note(words)
+
+    final = await Follower(client, workflow_id, RollbackStatus, run_id=None, show=show).result()
+    screen.document({**answer, "status": final.model_dump(mode="json")})
+    screen.show(rollback_view(final, datetime.now(UTC)))
+    raise typer.Exit(ExitCode.OK if final.succeeded else ExitCode.FAILED)
+
+
+# Freezes
+
+
+@command
+async def freeze(
+    environment: EnvironmentArgument,
+    *,
+    reason: Annotated[str, typer.Option("--reason", show_default=False, help="Why; shown to all who wait.")],
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until", show_default=False, help="When it ends by itself: 2h, 3d, or 2026-12-27T08:00+01:00."
+        ),
+    ] = None,
+    actor: ActorOption = None,
+    application: ApplicationOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let no new deployment into an environment. What runs goes on; roll-backs are never blocked."""
+    place = find_place(environment, application)
+    if not reason.strip():
+        raise usage_error("reason is empty", remedy='give --reason "…"')
+    message = HoldMessage(
+        actor=require_actor(actor), reason=reason, until=None if until is None else parse_until(until)
+    )
+    await _tell_environment(place, "freeze", message, as_json=as_json)
+
+
+@command
+async def unfreeze(
+    environment: EnvironmentArgument,
+    *,
+    reason: ReasonOption = "",
+    actor: ActorOption = None,
+    application: ApplicationOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """End a freeze; who waits goes on in order."""
+    place = find_place(environment, application)
+    message = HoldMessage(actor=require_actor(actor), reason=reason)
+    await _tell_environment(place, "unfreeze", message, as_json=as_json)
+
+
+def parse_until(text: str, now: datetime | None = None) -> datetime:
+    """A point in time, or a duration from now.
+
+    Raises:
+        CommandError: it is neither, lies in the past, or names no time zone.
+    """
+    now = now or datetime.now(UTC)
+    try:
+        return now + parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise usage_error(
+            f"until is {text!r}: neither a duration nor a time", remedy="write 2h, or 2026-12-27T08:00+01:00"
+        ) from None
+    if moment.tzinfo is None:
+        raise usage_error(
+            f"until is {text!r}: it names no time zone", remedy=f"write {text}Z or {text}+01:00"
+        )
+    if moment <= now:
+        raise usage_error(f"until is {text!r}: that is over")
+    return moment
+
+
+async def _tell_environment(place: Place, order: str, message: HoldMessage, *, as_json: bool) -> None:
+    check_configured(place.application, place.environment)
+    screen = Screen(as_json=as_json)
+    client = await connect()
+    await client.start_workflow(
+        "EnvironmentWorkflow",
+        EnvironmentRecord(application=place.application, environment=place.environment),
+        id=place.workflow_id,
+        task_queue=DEPLOYMENTS_QUEUE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        start_signal=order,
+        start_signal_args=[message],
+        static_summary=f"{place.application} in {place.environment}",
+    )
+    until = None if message.until is None else message.until.isoformat()
+    screen.document(
+        {"environment_id": place.workflow_id, "order": order, "actor": message.actor, "until": until}
+    )
+    text = Text.assemble((f"✔ {order} sent", "bold green"), f" to {place.workflow_id}")
+    if message.until is not None:
+        text.append(f", until {message.until.astimezone():%Y-%m-%d %H:%M %Z}")
+    text.append("\n  ")
+    text.append_text(command_line("status", *target_words(place.application, place.environment, None)))
+    screen.show(text)

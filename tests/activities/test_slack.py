@@ -1,0 +1,437 @@
+"""Slack messages: what people see, exactly once, whatever Slack or the worker does meanwhile."""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from activities.errors import UNAVAILABLE
+from activities.ledger import EffectsLedger
+from activities.slack import SlackChannel
+from domain.configuration import SlackSettings
+from domain.notification import Notification, NotificationType, notification
+from sandbox.processes import free_port
+from sandbox.slack import BOT_TOKEN, SlackServer
+
+CHANNELS = ("deployments", "alerts", "incidents")
+STARTED = notification(
+    "deployment:erlmcp:staging:3.0.0/1",
+    NotificationType.DEPLOYMENT_STARTED,
+    environment="staging",
+    version="3.0.0",
+    commit="abc123",
+    actor="user@example.com",
+    workflow_url="https://github.com/...",
+    estimated_duration="10m",
+)
+FAILED = notification(
+    "deployment:erlmcp:production:3.0.0/2",
+    NotificationType.DEPLOYMENT_FAILED,
+    environment="production",
+    version="3.0.0",
+    stage="health_check",
+    error_message="Health check timeout",
+    rollback_initiated=True,
+    incident_url="https://pagerduty.com/...",
+)
+
+
+class Workspace(SlackServer):
+    """The stand-in, which also lists its channels."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._methods = {**self._methods, "conversations.list": self._list}
+
+    def _list(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"channels": [{"id": i, "name": name} for i, name in self._channels.items()]}
+
+
+@pytest.fixture
+async def slack() -> AsyncIterator[SlackServer]:
+    async with Workspace.start(channels=CHANNELS) as server:
+        yield server
+
+
+@pytest.fixture
+async def ledger(tmp_path: Path) -> AsyncIterator[EffectsLedger]:
+    async with EffectsLedger.open(tmp_path / "effects.db") as opened:
+        yield opened
+
+
+def settings(slack: SlackServer) -> SlackSettings:
+    return SlackSettings(
+        webhooks={name: f"${{SLACK_{name.upper()}_WEBHOOK}}" for name in CHANNELS},
+        channels={"deployment_updates": "#deployments", "alerts": "#alerts", "critical": "#incidents"},
+        api_url=slack.api_url,
+    )
+
+
+def webhooks(slack: SlackServer) -> dict[str, str]:
+    return {f"SLACK_{name.upper()}_WEBHOOK": slack.webhook_url(name) for name in CHANNELS}
+
+
+def by_webhook(slack: SlackServer, ledger: EffectsLedger) -> SlackChannel:
+    return SlackChannel(settings(slack), ledger, environment=webhooks(slack))
+
+
+def by_bot(slack: SlackServer, ledger: EffectsLedger) -> SlackChannel:
+    return SlackChannel(settings(slack), ledger, environment={"SLACK_BOT_TOKEN": BOT_TOKEN})
+
+
+BOTH_WAYS = pytest.mark.parametrize("way", [by_webhook, by_bot])
+Way = Callable[[SlackServer, EffectsLedger], SlackChannel]
+
+
+@BOTH_WAYS
+async def test_people_read_the_title_the_severity_and_the_fields_of_the_template_in_its_order(
+    slack: SlackServer, ledger: EffectsLedger, way: Way
+) -> None:
+    [delivery] = await way(slack, ledger).deliver(STARTED)
+
+    [message] = slack.messages
+    assert delivery.delivered
+    assert message.channel == "deployments"
+    header, section = message.blocks
+    assert header["text"]["text"] == "Deployment Started [INFO]"
+    assert [field["text"] for field in section["fields"]] == [
+        "*Environment*\nstaging",
+        "*Version*\n3.0.0",
+        "*Commit*\nabc123",
+        "*Actor*\nuser@example.com",
+        "*Workflow url*\nhttps://github.com/...",
+        "*Estimated duration*\n10m",
+    ]
+    assert message.text.splitlines()[:2] == ["Deployment Started [INFO]", "Environment: staging"]
+
+
+async def test_a_bots_message_carries_the_json_of_the_specification(
+    slack: SlackServer, ledger: EffectsLedger
+) -> None:
+    [delivery] = await by_bot(slack, ledger).deliver(STARTED)
+
+    [message] = slack.messages
+    assert delivery.reference == f"C00000001:{message.ts}"
+    assert message.metadata == {
+        "event_type": "erlmcp_deploy",
+        "event_payload": {
+            "key": STARTED.key,
+            "notification": {
+                "type": "deployment.started",
+                "severity": "info",
+                "title": "Deployment Started",
+                "fields": {
+                    "environment": "staging",
+                    "version": "3.0.0",
+                    "commit": "abc123",
+                    "actor": "user@example.com",
+                    "workflow_url": "https://github.com/...",
+                    "estimated_duration": "10m",
+                },
+            },
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "environment", "channels"),
+    [
+        (NotificationType.DEPLOYMENT_STARTED, "production", ["deployments"]),
+        (NotificationType.DEPLOYMENT_COMPLETED, "production", ["deployments"]),
+        (NotificationType.DEPLOYMENT_REJECTED, "production", ["deployments"]),
+        (NotificationType.APPROVAL_REQUESTED, "production", ["deployments"]),
+        (NotificationType.DEPLOYMENT_FAILED, "staging", ["alerts"]),
+        (NotificationType.DEPLOYMENT_FAILED, "production", ["alerts", "incidents"]),
+        (NotificationType.ROLLBACK_STARTED, "production", ["alerts", "incidents"]),
+        (NotificationType.ROLLBACK_COMPLETED, "production", ["alerts"]),
+        (NotificationType.ROLLBACK_FAILED, "qa", ["alerts"]),
+    ],
+)
+@BOTH_WAYS
+async def test_each_type_goes_to_its_channel(
+    slack: SlackServer,
+    ledger: EffectsLedger,
+    *,
+    way: Way,
+    kind: NotificationType,
+    environment: str,
+    channels: list[str],
+) -> None:
+    deliveries = await way(slack, ledger).deliver(notification("k", kind, environment=environment))
+
+    assert [message.channel for message in slack.messages] == channels
+    assert [delivery.channel for delivery in deliveries] == [f"slack:{name}" for name in channels]
+
+
+async def test_one_webhook_serves_every_channel_and_is_told_once(
+    slack: SlackServer, ledger: EffectsLedger
+) -> None:
+    channel = SlackChannel(
+        settings(slack), ledger, environment={"SLACK_WEBHOOK": slack.webhook_url("deployments")}
+    )
+
+    await channel.deliver(STARTED)
+    await channel.deliver(FAILED)
+
+    assert [message.text.splitlines()[0] for message in slack.messages] == [
+        "Deployment Started [INFO]",
+        "Deployment Failed [CRITICAL]",
+    ]
+
+
+async def test_webhooks_are_read_when_a_message_is_sent(slack: SlackServer, ledger: EffectsLedger) -> None:
+    # given a worker that started without
+    environment: dict[str, str] = {}
+    channel = SlackChannel(settings(slack), ledger, environment=environment)
+    await channel.deliver(STARTED)
+    # when it is set
+    environment |= webhooks(slack)
+    # then the same message goes out
+    [delivery] = await channel.deliver(STARTED)
+    assert delivery.delivered
+    assert len(slack.messages) == 1
+
+
+async def test_without_a_destination_the_deployment_goes_on_and_one_warning_names_the_variables(
+    slack: SlackServer, ledger: EffectsLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    channel = SlackChannel(settings(slack), ledger, environment={"SLACK_DEPLOYMENTS_WEBHOOK": ""})
+
+    [delivery] = await channel.deliver(STARTED)
+    await channel.deliver(STARTED.model_copy(update={"key": "another"}))
+
+    assert not delivery.delivered
+    assert delivery.reason == (
+        "Slack is not configured for deployments:"
+        " set SLACK_DEPLOYMENTS_WEBHOOK, SLACK_WEBHOOK or SLACK_BOT_TOKEN"
+    )
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+@BOTH_WAYS
+async def test_the_same_key_is_told_once_also_by_the_next_worker(
+    slack: SlackServer, tmp_path: Path, way: Way
+) -> None:
+    deliveries = []
+    for _ in range(2):
+        async with EffectsLedger.open(tmp_path / "shared.db") as ledger:
+            deliveries += [await way(slack, ledger).deliver(FAILED) for _ in range(2)]
+
+    assert [message.channel for message in slack.messages] == ["alerts", "incidents"]
+    assert deliveries == [deliveries[0]] * 4
+
+
+async def test_a_bot_finds_the_message_of_a_worker_that_died_before_it_could_note_it(
+    slack: SlackServer, ledger: EffectsLedger, tmp_path: Path
+) -> None:
+    # given a message that was sent, under many later ones
+    async with EffectsLedger.open(tmp_path / "lost.db") as lost:
+        [sent] = await by_bot(slack, lost).deliver(STARTED)
+        for number in range(250):
+            slack._add("deployments", {"text": str(number)}, via="api")
+    # and a ledger that only knows that it was meant to be
+    await ledger.intend(STARTED.key, "slack:deployments")
+    # when the activity is tried again
+    [found] = await by_bot(slack, ledger).deliver(STARTED)
+    # then it is found, not sent
+    assert found == sent
+    assert len([m for m in slack.messages if m.metadata]) == 1
+    # and nobody asks Slack a third time
+    slack.calls.clear()
+    assert await by_bot(slack, ledger).deliver(STARTED) == (sent,)
+    assert slack.calls == []
+
+
+async def test_a_bot_finds_the_message_of_a_worker_on_another_machine(
+    slack: SlackServer, ledger: EffectsLedger, tmp_path: Path
+) -> None:
+    async with EffectsLedger.open(tmp_path / "elsewhere.db") as elsewhere:
+        [sent] = await by_bot(slack, elsewhere).deliver(STARTED)
+
+    earlier = datetime.now(UTC) - timedelta(minutes=1)
+    assert await by_bot(slack, ledger).deliver(STARTED, earlier_attempt=earlier) == (sent,)
+    assert len(slack.messages) == 1
+
+
+@BOTH_WAYS
+async def test_a_message_that_was_meant_but_not_sent_is_sent(
+    slack: SlackServer, ledger: EffectsLedger, way: Way
+) -> None:
+    await ledger.intend(STARTED.key, "slack:deployments")
+
+    [delivery] = await way(slack, ledger).deliver(STARTED)
+
+    assert delivery.delivered
+    assert len(slack.messages) == 1
+
+
+async def test_a_bot_that_may_not_read_the_channel_sends_rather_than_loses(
+    slack: SlackServer, ledger: EffectsLedger
+) -> None:
+    await ledger.intend(STARTED.key, "slack:deployments")
+    slack.fail_next(error="missing_scope", method="conversations.history")
+
+    [delivery] = await by_bot(slack, ledger).deliver(STARTED)
+
+    assert delivery.delivered
+    assert len(slack.messages) == 1
+
+
+async def test_a_history_that_cannot_be_read_now_is_asked_again_before_anything_is_sent(
+    slack: SlackServer, ledger: EffectsLedger, tmp_path: Path
+) -> None:
+    async with EffectsLedger.open(tmp_path / "lost.db") as lost:
+        await by_bot(slack, lost).deliver(STARTED)
+    await ledger.intend(STARTED.key, "slack:deployments")
+    slack.fail_next(status=429, retry_after=30, method="conversations.history")
+    slack.fail_next(status=503, method="conversations.list")
+
+    for _ in range(2):
+        with pytest.raises(ApplicationError) as raised:
+            await by_bot(slack, ledger).deliver(STARTED)
+        assert raised.value.type == UNAVAILABLE
+    [delivery] = await by_bot(slack, ledger).deliver(STARTED)
+
+    assert delivery.delivered
+    assert len(slack.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "retry_after"),
+    [
+        ({"status": 429, "retry_after": 7}, timedelta(seconds=7)),
+        ({"status": 500}, None),
+        ({"status": 503}, None),
+        ({"status": 200, "error": "internal_error"}, None),
+    ],
+)
+@BOTH_WAYS
+async def test_passing_trouble_is_tried_again_and_told_once(
+    slack: SlackServer,
+    ledger: EffectsLedger,
+    way: Way,
+    fault: dict[str, Any],
+    retry_after: timedelta | None,
+) -> None:
+    channel = way(slack, ledger)
+    slack.fail_next(**fault)
+
+    with pytest.raises(ApplicationError) as raised:
+        await channel.deliver(FAILED)
+    assert (raised.value.type, raised.value.non_retryable) == (UNAVAILABLE, False)
+    assert raised.value.next_retry_delay == retry_after
+    # the other channel was told all the same
+    assert [message.channel for message in slack.messages] == ["incidents"]
+
+    deliveries = await channel.deliver(FAILED)
+    assert [delivery.delivered for delivery in deliveries] == [True, True]
+    assert [message.channel for message in slack.messages] == ["incidents", "alerts"]
+
+
+@pytest.mark.parametrize(
+    ("way", "environment", "reason"),
+    [
+        (
+            "webhook",
+            {"SLACK_DEPLOYMENTS_WEBHOOK": "{webhook}-wrong"},
+            "Refused: Slack answered no_service to SLACK_DEPLOYMENTS_WEBHOOK",
+        ),
+        (
+            "webhook",
+            {"SLACK_DEPLOYMENTS_WEBHOOK": "see the wiki: s3cret"},
+            "Refused: SLACK_DEPLOYMENTS_WEBHOOK is not an http or https address",
+        ),
+        (
+            "bot",
+            {"SLACK_BOT_TOKEN": "xoxb-s3cret"},
+            "Forbidden: Slack answered invalid_auth to SLACK_BOT_TOKEN for #deployments",
+        ),
+        (
+            "unknown channel",
+            {"SLACK_BOT_TOKEN": BOT_TOKEN},
+            "Refused: Slack answered channel_not_found to SLACK_BOT_TOKEN for #nowhere",
+        ),
+    ],
+)
+async def test_a_refusal_is_recorded_and_keeps_no_deployment_up(
+    slack: SlackServer, ledger: EffectsLedger, way: str, environment: dict[str, str], reason: str
+) -> None:
+    configured = settings(slack)
+    if way == "unknown channel":
+        configured = configured.model_copy(update={"channels": {"deployment_updates": "#nowhere"}})
+    resolved = {
+        name: value.format(webhook=slack.webhook_url("deployments")) for name, value in environment.items()
+    }
+
+    [delivery] = await SlackChannel(configured, ledger, environment=resolved).deliver(STARTED)
+
+    assert (delivery.delivered, delivery.reason) == (False, reason)
+    # and once it is put right, the message can go
+    [delivery] = await by_webhook(slack, ledger).deliver(STARTED)
+    assert delivery.delivered
+
+
+@pytest.mark.parametrize("trouble", ["closed", "refused", "throttled", "broken", "no address", "taken"])
+async def test_webhook_addresses_appear_nowhere(
+    slack: SlackServer, ledger: EffectsLedger, caplog: pytest.LogCaptureFixture, trouble: str
+) -> None:
+    address = {
+        "closed": f"http://127.0.0.1:{free_port()}/services/s3cret",
+        "refused": slack.webhook_url("deployments") + "-s3cret",
+        "no address": "https://[s3cret",
+    }.get(trouble, slack.webhook_url("deployments"))
+    if trouble in {"throttled", "broken"}:
+        slack.fail_next(status={"throttled": 429, "broken": 502}[trouble])
+    channel = SlackChannel(settings(slack), ledger, environment={"SLACK_WEBHOOK": address})
+    caplog.set_level(logging.DEBUG)
+
+    said = ""
+    try:
+        said = repr(await channel.deliver(STARTED))
+    except ApplicationError as error:
+        assert error.__cause__ is None
+        said = repr(error)
+
+    said += "".join(r.getMessage() for r in caplog.records if not r.name.startswith("uvicorn"))
+    assert "services" not in said
+    assert "s3cret" not in said
+    assert ("SLACK_WEBHOOK" in said) == (trouble != "taken")
+
+
+async def test_an_unreachable_web_api_is_tried_again(slack: SlackServer, ledger: EffectsLedger) -> None:
+    nowhere = SlackSettings(
+        channels={"deployment_updates": "C1"}, api_url=f"http://127.0.0.1:{free_port()}/api/"
+    )
+
+    with pytest.raises(ApplicationError, match="cannot be reached at http") as raised:
+        await SlackChannel(nowhere, ledger, environment={"SLACK_BOT_TOKEN": BOT_TOKEN}).deliver(STARTED)
+
+    assert raised.value.type == UNAVAILABLE
+    assert BOT_TOKEN not in repr(raised.value)
+
+
+async def test_values_can_neither_mention_people_nor_disguise_links_nor_burst_the_message(
+    slack: SlackServer, ledger: EffectsLedger
+) -> None:
+    hostile = Notification(
+        key="k",
+        type=NotificationType.DEPLOYMENT_FAILED,
+        severity=FAILED.severity,
+        title="T" * 400,
+        fields={f"field_{number}": "<!channel> & " + "x" * 9000 for number in range(12)},
+    )
+
+    await by_bot(slack, ledger).deliver(hostile)
+
+    [message] = slack.messages
+    header, first, second = message.blocks
+    assert len(header["text"]["text"]) == 150
+    assert (len(first["fields"]), len(second["fields"])) == (10, 2)
+    assert all(len(field["text"]) <= 2000 for field in first["fields"])
+    assert first["fields"][0]["text"].startswith("*Field 0*\n&lt;!channel&gt; &amp; xxx")
+    assert "<!channel>" not in message.text
+    assert message.metadata == {"event_type": "erlmcp_deploy", "event_payload": {"key": "k"}}

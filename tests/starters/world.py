@@ -1,0 +1,375 @@
+"""The world the command line is tried in: a real Temporal server, the product's workflows, and ports to
+build, cluster and monitoring that keep everything in memory and do as they are told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.worker import Worker
+from typer.testing import CliRunner, Result
+
+from activities.audit import AuditActivities
+from activities.audit_sqlite import SqliteAuditStore
+from activities.configuration import parse_configuration
+from activities.errors import INVALID_INPUT, fail
+from activities.signatures import (
+    BuildSignatures,
+    KubernetesSignatures,
+    NotificationSignatures,
+    PlanSignatures,
+    WatchSignatures,
+)
+from activities.turns import TurnActivities
+from domain.analysis import HealthProbe, HealthReport, Watch, WatchOutcome, WatchVerdict
+from domain.build import (
+    Checkout,
+    CheckoutRequest,
+    ReleaseArtefact,
+    ReleaseRun,
+    ReservationRequest,
+    StepRun,
+    Workspace,
+)
+from domain.deployment import DeploymentRequest
+from domain.gates import StepReport
+from domain.notification import Notification, NotificationReceipt
+from domain.plan import DeploymentPlan, UnknownNameError, resolve_plan
+from domain.workload import (
+    ReleaseApply,
+    ReleaseQuery,
+    Restore,
+    RolloutResult,
+    RolloutWatch,
+    Track,
+    WeightChange,
+    WeightReading,
+    WorkloadObservation,
+    WorkloadTarget,
+)
+from starters.cli import app
+from starters.connection import DEPLOYMENTS_QUEUE
+from workflows.approval import ApprovalWorkflow
+from workflows.canary import CanaryWorkflow
+from workflows.conversion import data_converter
+from workflows.deployment import DeploymentWorkflow
+from workflows.effects import BUILDS_QUEUE
+from workflows.environment import EnvironmentWorkflow
+from workflows.rollback import RollbackWorkflow
+
+ROOT = Path(__file__).parents[2]
+ADA, BOB, EVE = "ada@example.com", "bob@example.com", "eve@example.com"
+
+DEPLOYMENT_YAML = """
+applications:
+  {application}:
+    repository: https://git.example.com/shop.git
+    image: registry.example.com/shop:{{version}}
+    health:
+      url: "http://{{application}}-{{environment}}.example.com"
+      canary_url: "http://{{application}}-{{environment}}.example.com"
+    metrics: {{prometheus_url: "http://prometheus.example.com"}}
+    build:
+      steps:
+        compile: {{command: [make, compile]}}
+        check: {{command: [make, check]}}
+gates:
+  compile: {{steps: [compile]}}
+  test: {{steps: [check]}}
+  security: {{steps: [check]}}
+  performance: {{steps: [check]}}
+environments:
+  dev: {{soak_duration: 1s}}
+  staging: {{compliance: "off"}}
+  production:
+    compliance: "off"
+    min_approvals: 2
+    canary: {{step_duration: 1s, analysis_interval: 1s}}
+automatic_rollback_triggers:
+  health_checks: {{check_interval: 1s}}
+directory:
+  roles:
+    tech_lead: [bob@example.com]
+    devops_engineer: [bob@example.com]
+    change_board: [ada@example.com, bob@example.com, eve@example.com]
+"""
+
+
+class Plans(PlanSignatures):
+    @activity.defn
+    async def resolve_deployment_plan(self, request: DeploymentRequest) -> DeploymentPlan:
+        settings = parse_configuration(DEPLOYMENT_YAML.format(application=request.application))
+        try:
+            return resolve_plan(settings, request)
+        except UnknownNameError as error:
+            fail(INVALID_INPUT, str(error))
+
+
+class Builds(BuildSignatures):
+    """Every step measures what the gates want to hear, unless `measured` says otherwise."""
+
+    def __init__(self) -> None:
+        self.measured: dict[str, dict[str, bool | int | float | str]] = {}
+
+    @activity.defn
+    async def reserve_workspace(self, request: ReservationRequest) -> Workspace:
+        return Workspace(queue=BUILDS_QUEUE, worker="in-memory")
+
+    @activity.defn
+    async def check_out(self, request: CheckoutRequest) -> Checkout:
+        return Checkout(
+            path="in-memory",
+            commit="1a2b3c4d5e6f708192a3b4c5d6e7f80910111213",
+            author="Ada",
+            author_email=ADA,
+            subject="a change",
+            committed_at="2026-02-02T12:00:00Z",
+        )
+
+    @activity.defn
+    async def run_step(self, run: StepRun) -> StepReport:
+        facts: dict[str, bool | int | float | str] = {
+            "errors": 0,
+            "warnings": 0,
+            "eunit_failures": 0,
+            "ct_pass_rate": 1.0,
+            "coverage": 91.3,
+            "license_compliance": "pass",
+            "high_vulnerabilities": 0,
+            "critical_vulnerabilities": 0,
+            "regression": 1.5,
+            "p95_latency": 41.0,
+            "error_rate": 0.01,
+        }
+        return StepReport(
+            step=run.name, measured=True, measurements=facts | self.measured.get(run.application, {})
+        )
+
+    @activity.defn
+    async def build_release(self, run: ReleaseRun) -> ReleaseArtefact:
+        return ReleaseArtefact(
+            uri=f"memory://{run.application}-{run.version}.tar.gz",
+            digest="sha256:" + "0" * 64,
+            size=1,
+            image=run.image,
+            commit=run.checkout.commit,
+        )
+
+
+class Cluster(KubernetesSignatures):
+    """A cluster that does at once what it is asked."""
+
+    def __init__(self) -> None:
+        self.live: dict[tuple[str, Track], WorkloadObservation] = {}
+
+    def version(self, namespace: str, track: Track = Track.STABLE) -> str | None:
+        found = self.live.get((namespace, track))
+        return None if found is None else found.version
+
+    @activity.defn
+    async def observe_workload(self, target: WorkloadTarget) -> WorkloadObservation:
+        nothing = WorkloadObservation(exists=False, name=target.deployment)
+        return self.live.get((target.namespace, Track.STABLE), nothing)
+
+    @activity.defn
+    async def apply_release(self, request: ReleaseApply) -> WorkloadObservation:
+        observation = WorkloadObservation(
+            exists=True,
+            name=request.target.name_of(request.track),
+            version=request.version,
+            image=request.image,
+            revision="1",
+            replicas=request.replicas,
+            ready=request.replicas,
+        )
+        self.live[request.target.namespace, request.track] = observation
+        return observation
+
+    @activity.defn
+    async def watch_rollout(self, watch: RolloutWatch) -> RolloutResult:
+        return RolloutResult(complete=True, reason="rolled out", ready=watch.replicas)
+
+    @activity.defn
+    async def set_weight(self, change: WeightChange) -> WeightReading:
+        canary = round(change.replicas * change.weight / 100)
+        return WeightReading(
+            weight=change.weight, observed=change.weight, stable=change.replicas - canary, canary=canary
+        )
+
+    @activity.defn
+    async def find_release(self, query: ReleaseQuery) -> WorkloadObservation:
+        return WorkloadObservation(
+            exists=True,
+            name=query.target.deployment,
+            version=query.version,
+            image=f"registry.example.com/shop:{query.version}",
+            revision="1",
+            replicas=3,
+            ready=3,
+        )
+
+    @activity.defn
+    async def restore_workload(self, restore: Restore) -> WorkloadObservation:
+        self.live[restore.target.namespace, Track.STABLE] = restore.observation
+        return restore.observation
+
+    @activity.defn
+    async def remove_canary(self, target: WorkloadTarget) -> None:
+        self.live.pop((target.namespace, Track.CANARY), None)
+
+
+class Monitoring(WatchSignatures):
+    """Finds everything well; a subject in `held` is watched until it is let go, one in `failing` fails.
+
+    Subjects are those of the plan, such as ``monitoring of 1.0.0``, with the application before them.
+    """
+
+    def __init__(self) -> None:
+        self.held: set[str] = set()
+        self.failing: dict[str, str] = {}
+
+    @activity.defn
+    async def check_health(self, probe: HealthProbe) -> HealthReport:
+        return HealthReport(healthy=True)
+
+    @activity.defn
+    async def watch_release(self, watch: Watch) -> WatchVerdict:
+        url = watch.policy.health.base_url if watch.policy.health is not None else ""
+        application = url.removeprefix("http://").rpartition("-")[0]
+        subject = f"{application}: {watch.policy.subject}"
+        while subject in self.held:
+            activity.heartbeat()
+            await asyncio.sleep(0.05)
+        if subject in self.failing:
+            return WatchVerdict(
+                outcome=WatchOutcome.FAILED, trigger="error_rate", reason=self.failing[subject]
+            )
+        return WatchVerdict(outcome=WatchOutcome.PASSED, reason="3 round(s), healthy")
+
+
+class Notices(NotificationSignatures):
+    def __init__(self) -> None:
+        self.sent: list[Notification] = []
+
+    @activity.defn
+    async def notify(self, notification: Notification) -> NotificationReceipt:
+        self.sent.append(notification)
+        return NotificationReceipt()
+
+
+@dataclass
+class World:
+    """Everything outside, in memory."""
+
+    builds: Builds
+    cluster: Cluster
+    monitoring: Monitoring
+    notices: Notices
+
+
+@asynccontextmanager
+async def workers(client: Client, data_dir: Path) -> AsyncIterator[World]:
+    """The product's workflows on both queues, with this world behind them."""
+    world = World(Builds(), Cluster(), Monitoring(), Notices())
+    async with SqliteAuditStore.open(data_dir / "audit.db") as store:
+        plans, turns, audit = Plans(), TurnActivities(client, DEPLOYMENTS_QUEUE), AuditActivities(store)
+        deployments = Worker(
+            client,
+            task_queue=DEPLOYMENTS_QUEUE,
+            workflows=[
+                DeploymentWorkflow,
+                ApprovalWorkflow,
+                CanaryWorkflow,
+                RollbackWorkflow,
+                EnvironmentWorkflow,
+            ],
+            activities=[
+                plans.resolve_deployment_plan,
+                turns.request_turn,
+                turns.report_liveness,
+                audit.record_audit_event,
+                world.cluster.observe_workload,
+                world.cluster.apply_release,
+                world.cluster.watch_rollout,
+                world.cluster.set_weight,
+                world.cluster.find_release,
+                world.cluster.restore_workload,
+                world.cluster.remove_canary,
+                world.monitoring.check_health,
+                world.monitoring.watch_release,
+                world.notices.notify,
+            ],
+            max_heartbeat_throttle_interval=timedelta(milliseconds=100),
+            workflow_failure_exception_types=[Exception],
+        )
+        builds = Worker(
+            client,
+            task_queue=BUILDS_QUEUE,
+            activities=[
+                world.builds.reserve_workspace,
+                world.builds.check_out,
+                world.builds.run_step,
+                world.builds.build_release,
+            ],
+        )
+        async with deployments, builds:
+            yield world
+
+
+async def connect(address: str) -> Client:
+    return await Client.connect(address, data_converter=data_converter)
+
+
+class CommandLine:
+    """``erlmcp-deploy`` as one person uses it, for an application of its own."""
+
+    def __init__(self, address: str, application: str, directory: Path, actor: str = ADA) -> None:
+        self.application = application
+        config = directory / "deployment.yaml"
+        config.write_text(DEPLOYMENT_YAML.format(application=application))
+        self.environment: dict[str, str | None] = {
+            "TEMPORAL_ADDRESS": address,
+            "TEMPORAL_UI_URL": "http://temporal.example.com",
+            "TEMPORAL_CONFIG_FILE": str(directory / "temporal.toml"),
+            "ERLMCP_DEPLOY_CONFIG": str(config),
+            "ERLMCP_DEPLOY_ACTOR": actor,
+            "ERLMCP_DEPLOY_APPLICATION": None,
+            "GITHUB_ACTIONS": None,
+            "GITHUB_ACTOR": None,
+            "COLUMNS": "100",
+        }
+
+    async def __call__(self, *arguments: str, **environment: str | None) -> Result:
+        """Run it in this process, in a thread of its own."""
+        return await asyncio.to_thread(
+            CliRunner().invoke, app, list(arguments), env={**self.environment, **environment}
+        )
+
+    async def start(self, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
+        """Run it as a program."""
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "starters",
+            *arguments,
+            cwd=ROOT,
+            env=self._variables(environment),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    def _variables(self, changes: Mapping[str, str]) -> dict[str, str]:
+        merged = {**os.environ, "PYTHONUNBUFFERED": "1", **self.environment, **changes}
+        return {name: value for name, value in merged.items() if value is not None}
+
+    def id_of(self, kind: str, environment: str, version: str, *suffix: str) -> str:
+        return ":".join((kind, self.application, environment, version, *suffix))

@@ -1,0 +1,129 @@
+"""Puts a worker together."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import httpx
+from temporalio.client import Client
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from activities.audit import AuditActivities
+from activities.audit_sqlite import SqliteAuditStore
+from activities.builds import BuildActivities
+from activities.configuration import load_configuration
+from activities.kubernetes import ClusterConnection, KubernetesActivities
+from activities.ledger import EffectsLedger
+from activities.notifications import NotificationActivities
+from activities.plans import PlanActivities
+from activities.slack import SlackChannel
+from activities.turns import TurnActivities
+from activities.watching import WatchActivities
+from workers.settings import Role, WorkerSettings
+from workflows.approval import ApprovalWorkflow
+from workflows.canary import CanaryWorkflow
+from workflows.deployment import DeploymentWorkflow
+from workflows.effects import BUILDS_QUEUE, DEPLOYMENTS_QUEUE
+from workflows.environment import EnvironmentWorkflow
+from workflows.rollback import RollbackWorkflow
+
+logger = logging.getLogger(__name__)
+
+WORKFLOWS = (
+    DeploymentWorkflow,
+    ApprovalWorkflow,
+    CanaryWorkflow,
+    RollbackWorkflow,
+    EnvironmentWorkflow,
+)
+PASSED_THROUGH = ("domain", "activities", "pydantic", "pydantic_core", "annotated_types", "semver")
+"""Modules that the workflow sandbox does not load anew: immutable models and declarations."""
+
+
+def workflow_runner() -> SandboxedWorkflowRunner:
+    """The sandbox of workflow code, with the models passed through."""
+    return SandboxedWorkflowRunner(
+        restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
+    )
+
+
+def activities_of(*implementations: object) -> list[Callable[..., Any]]:
+    """All methods of the objects that are activities."""
+    return [
+        method
+        for implementation in implementations
+        for name in dir(implementation)
+        if not name.startswith("__")
+        and hasattr(method := getattr(implementation, name), "__temporal_activity_definition")
+    ]
+
+
+@asynccontextmanager
+async def compose(
+    client: Client,
+    settings: WorkerSettings,
+    role: Role = Role.ALL,
+    environment: Mapping[str, str] = os.environ,
+) -> AsyncIterator[list[Worker]]:
+    """The workers of one process, not yet running; clients and stores are closed at the end.
+
+    Raises:
+        ConfigurationError: deployment.yaml cannot be used.
+    """
+    configuration = load_configuration(settings.config)
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    async with AsyncExitStack() as stack:
+        workers = []
+        if role in (Role.ALL, Role.DEPLOYMENTS):
+            store = await stack.enter_async_context(SqliteAuditStore.open(settings.audit_store))
+            ledger = await stack.enter_async_context(EffectsLedger.open(settings.ledger))
+            http = await stack.enter_async_context(httpx.AsyncClient())
+            cluster = KubernetesActivities(ClusterConnection.from_environment(environment))
+            stack.push_async_callback(cluster.close)
+            slack = SlackChannel(
+                configuration.notification_channels.slack,
+                ledger,
+                environment=environment,
+                production=[n for n, e in configuration.environments.items() if e.production],
+            )
+            workers.append(
+                Worker(
+                    client,
+                    task_queue=DEPLOYMENTS_QUEUE,
+                    workflows=WORKFLOWS,
+                    workflow_runner=workflow_runner(),
+                    activities=activities_of(
+                        PlanActivities(settings.config),
+                        TurnActivities(client, DEPLOYMENTS_QUEUE),
+                        cluster,
+                        WatchActivities(http),
+                        NotificationActivities([slack]),
+                        AuditActivities(store),
+                    ),
+                    max_concurrent_activities=settings.concurrent_activities,
+                    max_cached_workflows=settings.cached_workflows,
+                    max_heartbeat_throttle_interval=settings.heartbeat_throttle,
+                    default_heartbeat_throttle_interval=settings.heartbeat_throttle,
+                    graceful_shutdown_timeout=settings.graceful_shutdown,
+                )
+            )
+        if role in (Role.ALL, Role.BUILDS):
+            builds = BuildActivities(settings.builds)
+            workers += [
+                Worker(
+                    client,
+                    task_queue=queue,
+                    activities=activities_of(builds),
+                    max_concurrent_activities=settings.concurrent_builds,
+                    max_heartbeat_throttle_interval=settings.heartbeat_throttle,
+                    default_heartbeat_throttle_interval=settings.heartbeat_throttle,
+                    graceful_shutdown_timeout=settings.graceful_shutdown,
+                )
+                for queue in (BUILDS_QUEUE, builds.own_queue)
+            ]
+        yield workers

@@ -1,0 +1,325 @@
+"""CanaryWorkflow: a version takes over step by step (spec: Stage Configuration, ``canary``)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from activities.signatures import KubernetesSignatures, WatchSignatures
+    from domain.analysis import Watch, WatchOutcome, WatchPolicy, WatchVerdict
+    from domain.audit import AuditCategory
+    from domain.canary import Alert, CanaryPhase, CanaryRequest, CanaryStatus, StepVerdict
+    from domain.deployment import Command
+    from domain.workload import ReleaseApply, RolloutWatch, Track, WeightChange, WeightReading
+    from workflows import effects, presentation
+    from workflows.failures import ProcessError, reason_of
+    from workflows.journal import Journal
+
+T = TypeVar("T")
+
+
+class _AbortedError(Exception):
+    """A person or an alert ended the canary."""
+
+
+@workflow.defn(name="CanaryWorkflow")
+class CanaryWorkflow:
+    """Start the canary; for each weight: set, check, watch; then promote, or take all traffic away.
+
+    It ends with the canary's weight at 0 or with the new version as the stable one; bringing a broken
+    stable side back is RollbackWorkflow's work.
+    """
+
+    @workflow.init
+    def __init__(self, request: CanaryRequest) -> None:
+        self._request = request
+        self._status = CanaryStatus(id=workflow.info().workflow_id, phase=CanaryPhase.STARTING)
+        self._abort: str | None = None
+        self._trigger: str | None = None
+        self._paused = False
+        self._promoted_by: str | None = None
+        self._journal = Journal(
+            deployment_id=request.deployment_id,
+            application=request.target.application,
+            environment=request.target.environment,
+            version=request.version,
+            actor=request.actor,
+        )
+
+    @workflow.run
+    async def run(self, request: CanaryRequest) -> CanaryStatus:
+        try:
+            await self._start()
+            for weight in request.settings.weights:
+                await self._step(weight)
+            await self._promote()
+            await self._end(CanaryPhase.SUCCEEDED, f"{request.version} serves all traffic")
+        except _AbortedError:
+            await self._withdraw(CanaryPhase.ABORTED, self._abort or "aborted")
+        except ProcessError as error:
+            self._trigger = error.trigger
+            await self._withdraw(CanaryPhase.FAILED, str(error))
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                await self._withdraw(CanaryPhase.ABORTED, "cancelled")
+            else:
+                await self._withdraw(CanaryPhase.FAILED, reason_of(error))
+        except asyncio.CancelledError:
+            await self._withdraw(CanaryPhase.ABORTED, "cancelled")
+        return self._status
+
+    # The process
+
+    async def _start(self) -> None:
+        request = self._request
+        first = request.settings.weights[0]
+        _, pods = request.split(first)
+        await self._apply(Track.CANARY, pods)
+        await self._roll_out(Track.CANARY, pods)
+
+    async def _step(self, weight: int) -> None:
+        step = StepVerdict(weight=weight, started_at=workflow.now())
+        reading = await self._obey(self._set_weight(weight))
+        step = step.model_copy(update={"observed_weight": reading.observed})
+        self._update(CanaryPhase.ANALYSING, weight=weight, steps=(*self._status.steps, step))
+        await self._journal.record(
+            "canary.weight", "set_canary_weight", "success", weight=weight, observed=reading.observed
+        )
+        await self._report()
+        verdict, promoted_by = await self._analyse()
+        step = step.model_copy(
+            update={"finished_at": workflow.now(), "verdict": verdict, "promoted_by": promoted_by}
+        )
+        self._update(CanaryPhase.ANALYSING, steps=(*self._status.steps[:-1], step))
+        passed = promoted_by is not None or verdict is None or verdict.outcome is WatchOutcome.PASSED
+        await self._journal.record(
+            "canary.verdict",
+            "analyse_canary",
+            "success" if passed else "failed",
+            actor=promoted_by,
+            reason="promoted by hand" if promoted_by else verdict.reason if verdict else "",
+            weight=weight,
+        )
+        if not passed and verdict is not None:
+            raise ProcessError(f"canary at {weight}%: {verdict.reason}", trigger=verdict.trigger)
+
+    async def _analyse(self) -> tuple[WatchVerdict | None, str | None]:
+        """Watch one step. A pause stops its clock: the rounds done so far count when it goes on."""
+        policy = self._request.watch
+        self._promoted_by = None
+        while True:
+            await self._obey(
+                workflow.wait_condition(lambda: not self._paused or self._promoted_by is not None)
+            )
+            if self._promoted_by is not None:
+                return None, self._promoted_by
+            started = workflow.now()
+            watch = asyncio.create_task(self._watch(policy))
+            await self._obey(
+                workflow.wait_condition(
+                    lambda: watch.done() or self._paused or self._promoted_by is not None  # noqa: B023
+                ),
+                watch,
+            )
+            if watch.done() and not self._paused:
+                return watch.result(), None
+            watch.cancel()
+            await workflow.wait([watch])
+            done = int((workflow.now() - started) / policy.interval)
+            policy = policy.model_copy(update={"rounds": max(1, policy.rounds - done)})
+
+    async def _watch(self, policy: WatchPolicy) -> WatchVerdict:
+        return await workflow.execute_activity_method(
+            WatchSignatures.watch_release,
+            Watch(policy=policy, prometheus_url=self._request.prometheus_url),
+            summary=f"analyse {self._status.weight}%",
+            **effects.watch(policy.interval),
+        )
+
+    async def _promote(self) -> None:
+        """All traffic is on the canary and stayed well: make its version the stable one."""
+        request = self._request
+        self._update(CanaryPhase.PROMOTING)
+        await self._apply(Track.STABLE, request.replicas)
+        await self._roll_out(Track.STABLE, request.replicas)
+        await self._obey(
+            workflow.execute_activity_method(
+                KubernetesSignatures.remove_canary,
+                request.target,
+                summary="remove the canary",
+                **effects.cluster_write(request.target.progress_deadline),
+            )
+        )
+
+    async def _apply(self, track: Track, replicas: int) -> None:
+        request = self._request
+        apply = ReleaseApply(
+            key=f"{workflow.info().run_id}/{track}",
+            target=request.target,
+            track=track,
+            version=request.version,
+            image=request.image,
+            replicas=replicas,
+            deployment_id=request.deployment_id,
+            commit=request.commit,
+            artefact=request.artefact,
+            digest=request.digest,
+        )
+        await self._obey(
+            workflow.execute_activity_method(
+                KubernetesSignatures.apply_release,
+                apply,
+                summary=f"{request.version} on the {track} track",
+                **effects.cluster_write(request.target.progress_deadline),
+            )
+        )
+
+    async def _roll_out(self, track: Track, replicas: int) -> None:
+        request = self._request
+        result = await self._obey(
+            workflow.execute_activity_method(
+                KubernetesSignatures.watch_rollout,
+                RolloutWatch(target=request.target, track=track, version=request.version, replicas=replicas),
+                summary=f"roll-out of the {track} track",
+                **effects.rollout(request.target.progress_deadline),
+            )
+        )
+        if not result.complete:
+            raise ProcessError(f"the {track} track did not roll out: {result.reason}", trigger="rollout")
+
+    async def _withdraw(self, phase: CanaryPhase, reason: str) -> None:
+        """Traffic first: weight 0 before anything else, however the canary ended."""
+        try:
+            await self._set_weight(0)
+            self._update(phase, weight=0)
+            await workflow.execute_activity_method(
+                KubernetesSignatures.remove_canary,
+                self._request.target,
+                summary="remove the canary",
+                **effects.cluster_write(self._request.target.progress_deadline),
+            )
+        except FailureError as error:
+            reason = f"{reason}; withdrawing the canary failed too: {reason_of(error)}"
+        await self._end(phase, reason)
+
+    async def _set_weight(self, weight: int) -> WeightReading:
+        request = self._request
+        return await workflow.execute_activity_method(
+            KubernetesSignatures.set_weight,
+            WeightChange(
+                key=f"{workflow.info().run_id}/weight-{weight}",
+                target=request.target,
+                weight=weight,
+                replicas=request.replicas,
+            ),
+            summary=f"canary weight {weight}%",
+            **effects.cluster_write(request.target.progress_deadline * 2),
+        )
+
+    async def _end(self, phase: CanaryPhase, reason: str) -> None:
+        self._update(phase, reason=reason, trigger=self._trigger, paused=False)
+        await self._journal.record(
+            "canary.ended",
+            "end_canary",
+            "success" if phase is CanaryPhase.SUCCEEDED else "failed",
+            category=AuditCategory.DEPLOYMENT,
+            reason=reason,
+            phase=str(phase),
+        )
+        await self._report()
+
+    async def _obey(self, work: Coroutine[Any, Any, T], also: asyncio.Task[Any] | None = None) -> T:
+        """Do the work, unless an abort comes first; an abort that is known already is obeyed before it."""
+        task = asyncio.ensure_future(work)
+        try:
+            await workflow.wait_condition(lambda: task.done() or self._abort is not None)
+        finally:
+            if not task.done():
+                task.cancel()
+                if also is not None:
+                    also.cancel()
+                await workflow.wait([task, *([also] if also is not None else [])])
+        if self._abort is not None:
+            if also is not None and not also.done():
+                also.cancel()
+            raise _AbortedError
+        return task.result()
+
+    # What people and alerts say
+
+    @workflow.signal
+    async def pause(self, command: Command) -> None:
+        await self._set_pause(True, command)
+
+    @workflow.signal
+    async def resume(self, command: Command) -> None:
+        await self._set_pause(False, command)
+
+    async def _set_pause(self, paused: bool, command: Command) -> None:
+        if self._paused == paused:
+            return
+        self._paused = paused
+        phase = CanaryPhase.PAUSED if paused else CanaryPhase.ANALYSING
+        self._update(phase, paused=paused)
+        await self._audit_command("pause" if paused else "resume", command)
+
+    @workflow.signal
+    async def promote(self, command: Command) -> None:
+        self._promoted_by = command.actor or "unknown"
+        self._paused = False
+        self._update(self._status.phase, paused=False)
+        await self._audit_command("promote", command)
+
+    @workflow.signal
+    async def abort(self, command: Command) -> None:
+        if self._abort is None:
+            self._abort = f"aborted by {command.actor or 'unknown'}" + (
+                f": {command.reason}" if command.reason else ""
+            )
+        await self._audit_command("abort", command)
+
+    @workflow.signal
+    async def alert(self, alert: Alert) -> None:
+        if self._abort is None:
+            self._trigger = "alert"
+            self._abort = f"alert {alert.name} ({alert.severity or 'no severity'})"
+        await self._journal.record(
+            "canary.alert",
+            "abort",
+            "success",
+            actor="alertmanager",
+            alert=alert.name,
+            severity=alert.severity,
+        )
+
+    async def _audit_command(self, action: str, command: Command) -> None:
+        await self._journal.record(
+            f"canary.{action}", action, "success", actor=command.actor or "unknown", reason=command.reason
+        )
+        await self._report()
+
+    # What it shows
+
+    def _update(self, phase: CanaryPhase, **changes: Any) -> None:
+        self._status = self._status.model_copy(update={"phase": phase, **changes})
+        workflow.set_current_details(presentation.canary(self._status, self._request))
+
+    async def _report(self) -> None:
+        parent = workflow.info().parent
+        if parent is None:
+            return
+        handle = workflow.get_external_workflow_handle(parent.workflow_id, run_id=parent.run_id)
+        try:
+            await handle.signal("canary_changed", self._status)
+        except FailureError:
+            workflow.logger.info("the deployment has ended; nobody is left to tell")
+
+    @workflow.query
+    def status(self) -> CanaryStatus:
+        """Weights, verdicts and phase as they stand."""
+        return self._status

@@ -1,0 +1,902 @@
+"""DeploymentWorkflow: the state machine of the specification (spec: State Machine).
+
+Read `_process` from top to bottom: it is the drawing. Each state is one method; a method either
+returns, which leads on, or raises, which leads to Failed, Rejected or RollingBack.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, WorkflowAlreadyStartedError
+from temporalio.workflow import ParentClosePolicy
+
+with workflow.unsafe.imports_passed_through():
+    from activities.errors import INVALID_INPUT
+    from activities.signatures import KubernetesSignatures, PlanSignatures, WatchSignatures
+    from domain.analysis import Watch, WatchOutcome, WatchPolicy
+    from domain.approval import (
+        ApprovalRequest,
+        ApprovalState,
+        ApprovalStatus,
+        DecisionMessage,
+        EarlyDecision,
+        Verb,
+        open_approval,
+    )
+    from domain.audit import AuditCategory
+    from domain.build import ReleaseArtefact
+    from domain.canary import CanaryPhase, CanaryRequest, CanaryStatus
+    from domain.compliance import ComplianceMode, ComplianceReport, evaluate_checklist
+    from domain.deployment import (
+        Built,
+        Command,
+        DeploymentRequest,
+        DeploymentState,
+        DeploymentStatus,
+        RollbackSummary,
+        Transition,
+        may_follow,
+    )
+    from domain.durations import format_duration
+    from domain.environment import Outcome, TurnAnswer, TurnDecision, TurnRelease
+    from domain.events import EventSource, EventType
+    from domain.gates import GateOutcome, GateResult, StepReport, evaluate_gate, skipped_gate
+    from domain.notification import NotificationType
+    from domain.plan import DeploymentPlan, canary_watch, monitoring_watch, verification_watch
+    from domain.rollback import RollbackRequest
+    from domain.workload import ReleaseApply, RolloutWatch, Track, WorkloadObservation
+    from workflows import effects, presentation
+    from workflows.approval import ApprovalWorkflow, present
+    from workflows.building import BuildSite
+    from workflows.canary import CanaryWorkflow
+    from workflows.failures import ProcessError, reason_of
+    from workflows.journal import Journal, show_in_visibility
+    from workflows.rollback import RollbackWorkflow
+    from workflows.turns import Turn, turn_request
+
+T = TypeVar("T")
+S = DeploymentState
+
+COMPILE_GATE = "compile"
+"""Building proves this gate; Testing proves the others."""
+PRECONDITIONS = ("documentation", "operational")
+"""Sections of the compliance checklist that need no build."""
+
+
+@dataclass(frozen=True)
+class _Stop:
+    """Somebody's word that the deployment shall not go on."""
+
+    action: str
+    actor: str
+    reason: str
+
+    def __str__(self) -> str:
+        verb = {"abort": "aborted", "rollback": "rolled back", "cancel": "cancelled"}[self.action]
+        return f"{verb} by {self.actor}" + (f": {self.reason}" if self.reason else "")
+
+
+class _StoppedError(Exception):
+    """The process was left because of a `_Stop`."""
+
+
+class _TurnedAwayError(Exception):
+    """The environment will not take this deployment; it ends where it stands."""
+
+    def __init__(self, state: DeploymentState, reason: str) -> None:
+        super().__init__(reason)
+        self.state = state
+
+
+@workflow.defn(name="DeploymentWorkflow")
+class DeploymentWorkflow:
+    """One version on its way into one environment."""
+
+    @workflow.init
+    def __init__(self, request: DeploymentRequest | None = None) -> None:
+        if request is None:
+            raise ApplicationError(
+                'the workflow has no input; give {"application", "environment", "version", "actor"}',
+                type=INVALID_INPUT,
+                non_retryable=True,
+            )
+        now = workflow.now()
+        self._request = request
+        self._status = DeploymentStatus(
+            deployment_id=request.deployment_id,
+            application=request.application,
+            environment=request.environment,
+            version=request.version,
+            actor=request.actor,
+            state=S.PENDING,
+            since=now,
+            started_at=now,
+            history=[Transition(state=S.PENDING, at=now)],
+        )
+        self._journal = Journal(
+            deployment_id=request.deployment_id,
+            application=request.application,
+            environment=request.environment,
+            version=request.version,
+            actor=request.actor,
+        )
+        self._turn: Turn | None = None
+        self._stop: _Stop | None = None
+        self._paused_by: str | None = None
+        self._early: list[EarlyDecision] = []
+        self._approval: workflow.ChildWorkflowHandle[ApprovalWorkflow, ApprovalStatus] | None = None
+        self._canary: workflow.ChildWorkflowHandle[CanaryWorkflow, CanaryStatus] | None = None
+        self._previous: WorkloadObservation | None = None
+        self._touched = False
+        self._reports: list[StepReport] = []
+        self._gate: str | None = None
+        self._plan: DeploymentPlan
+        self._site: BuildSite
+        self._release: ReleaseArtefact
+
+    @workflow.run
+    async def run(self, request: DeploymentRequest | None = None) -> DeploymentStatus:
+        self._check_id()
+        self._show()
+        try:
+            await self._process()
+        except _TurnedAwayError as refusal:
+            await self._enter(refusal.state, str(refusal))
+        except (_StoppedError, asyncio.CancelledError):
+            self._stop = self._stop or _Stop("cancel", "a cancellation request", "")
+            await _see_through(self._leave(str(self._stop), trigger=self._stop.action))
+        except ProcessError as error:
+            await _see_through(self._leave(str(error), trigger=error.trigger))
+        except FailureError as error:
+            if self._status.state is S.PENDING:
+                raise
+            await _see_through(self._leave(reason_of(error), trigger="error"))
+        await _see_through(self._close())
+        return self._status
+
+    async def _process(self) -> None:
+        """The drawing, from top to bottom."""
+        await self._pending()
+        await self._enter(S.VALIDATION, "the environment is ours")
+        await self._validate()
+        await self._enter(S.BUILDING, "checks passed")
+        await self._build()
+        await self._enter(S.TESTING, "build succeeded")
+        await self._test()
+        await self._enter(S.APPROVAL, "tests passed")
+        await self._approve()
+        await self._enter(S.DEPLOYING, self._approval_reason())
+        await self._deploy()
+        await self._enter(S.VERIFYING, f"{self._request.version} is rolled out")
+        await self._verify()
+        await self._enter(S.MONITORING, "health checks passed")
+        await self._monitor()
+        await self._enter(S.COMPLETED, "stable")
+
+    # Pending
+
+    def _check_id(self) -> None:
+        wanted, given = self._request.deployment_id, workflow.info().workflow_id
+        if given != wanted:
+            raise ApplicationError(
+                f"the workflow id is {given!r}; start this deployment with --workflow-id {wanted}, "
+                "so that it runs only once",
+                type=INVALID_INPUT,
+                non_retryable=True,
+            )
+
+    async def _pending(self) -> None:
+        """Resolve the plan, then wait for the environment to be ours."""
+        request = self._request
+        try:
+            self._plan = await self._obey(
+                workflow.execute_activity_method(
+                    PlanSignatures.resolve_deployment_plan,
+                    request,
+                    summary="read deployment.yaml",
+                    **effects.SHORT,
+                )
+            )
+        except ActivityError as error:
+            reason = reason_of(error)
+            await self._journal.record("deployment.refused", self._action, "refused", reason=reason)
+            raise ApplicationError(reason, type=INVALID_INPUT, non_retryable=True) from error
+        await self._journal.record(
+            "deployment.requested", self._action, "started", reason=request.reason or ""
+        )
+        event = request.event
+        self._turn = Turn(
+            turn_request(
+                application=request.application,
+                environment=request.environment,
+                version=request.version,
+                actor=request.actor,
+                commit=request.commit,
+                policy=self._plan.settings.queue,
+                automated=event is not None
+                and event.source is not EventSource.API
+                and event.type is not EventType.MANUAL,
+            )
+        )
+        await self._obey(self._turn.ask())
+        self._wait_for(f"its turn in {request.environment}")
+        decision = await self._obey(self._turn.wait())
+        self._wait_for(None)
+        if decision.answer is TurnAnswer.LIVE_ALREADY:
+            raise _TurnedAwayError(S.COMPLETED, decision.reason)
+        if decision.answer is not TurnAnswer.GRANTED:
+            raise _TurnedAwayError(S.REJECTED, decision.reason)
+        self._set(previous_version=decision.current_version)
+
+    # Validation
+
+    async def _validate(self) -> None:
+        """The version must be a commit, and the compliance preconditions must hold."""
+        plan = self._plan
+        self._site = BuildSite(plan, self._request)
+        observed = await self._obey(
+            workflow.execute_activity_method(
+                KubernetesSignatures.observe_workload,
+                plan.target,
+                summary="what runs now",
+                **effects.cluster_write(plan.target.progress_deadline),
+            )
+        )
+        self._previous = observed
+        if observed.version is not None:
+            self._set(previous_version=observed.version)
+        self._site.previous_version = self._status.previous_version
+        self._wait_for("a build worker")
+        checkout = await self._obey(self._site.check_out())
+        self._wait_for(None)
+        self._set(built=Built(commit=checkout.commit))
+        self._journal.tell(
+            NotificationType.DEPLOYMENT_STARTED,
+            version=self._request.version,
+            commit=checkout.commit[:7],
+            actor=self._request.actor,
+            workflow_url=self._request.deployment_id,
+            estimated_duration=format_duration(self._estimate()),
+        )
+        mode = plan.settings.compliance
+        if mode is ComplianceMode.OFF:
+            return
+        documents = [n for n, step in plan.build.steps.items() if step.tool == "repository.documents"]
+        for name in documents:
+            self._reports.append(await self._obey(self._site.run_step(name, plan.build.steps[name].timeout)))
+        await self._hold_to_checklist(mode, PRECONDITIONS)
+
+    def _estimate(self) -> Any:
+        """What the waits of the plan come to; builds and people are not foreseen."""
+        canary = self._plan.settings.canary
+        total = self._plan.settings.soak_duration
+        return total if canary is None else total + canary.step_duration * len(canary.weights)
+
+    async def _hold_to_checklist(self, mode: ComplianceMode, sections: tuple[str, ...] | None) -> None:
+        report = evaluate_checklist(self._plan.checklist, self._reports, mode, sections)
+        self._set(compliance=report)
+        await self._journal.record(
+            "compliance.evaluated",
+            "evaluate_compliance",
+            "failed" if report.gaps else "success",
+            reason="; ".join(g.reason or g.item for g in report.gaps),
+            mode=str(mode),
+            items=[i.model_dump(mode="json") for i in report.items],
+        )
+        if report.blocking:
+            raise ProcessError(_gaps(report), trigger="compliance")
+
+    # Building
+
+    async def _build(self) -> None:
+        """Compile, then make the release."""
+        if COMPILE_GATE in self._plan.automated_gates:
+            result = await self._obey(self._run_gate(COMPILE_GATE))
+            if result.blocking:
+                raise ProcessError(f"gate compile: {result.reason}", trigger=COMPILE_GATE)
+        self._release = release = await self._obey(self._site.build_release())
+        self._set(
+            built=Built(
+                commit=release.commit, artefact=release.uri, digest=release.digest, image=release.image
+            )
+        )
+        await self._journal.record(
+            "release.built",
+            "build_release",
+            "success",
+            digest=release.digest,
+            commit=release.commit,
+            size=release.size,
+        )
+
+    # Testing
+
+    async def _test(self) -> None:
+        """All other automated gates, in parallel; then the whole compliance checklist."""
+        gates = [g for g in self._plan.automated_gates if g != COMPILE_GATE]
+        mode = self._plan.settings.compliance
+        if self._request.skip_tests:
+            why = f"skip_tests by {self._request.actor}: {self._request.reason}"
+            self._set(gates=[*self._status.gates, *(skipped_gate(g, why) for g in gates)])
+            for gate in gates:
+                await self._journal.record("gate.skipped", f"gate_{gate}", "skipped", reason=why, gate=gate)
+            return
+        work: list[Coroutine[Any, Any, GateResult | None]] = [self._run_gate(gate) for gate in gates]
+        if mode is not ComplianceMode.OFF:
+            work.append(self._run_remaining_steps(gates))
+        results = [r for r in await self._obey(_all(work)) if r is not None]
+        failed = [r for r in results if r.blocking]
+        if failed:
+            raise ProcessError(
+                "; ".join(f"gate {r.name}: {r.reason}" for r in failed),
+                trigger=",".join(r.name for r in failed),
+            )
+        if mode is not ComplianceMode.OFF:
+            await self._hold_to_checklist(mode, None)
+
+    async def _run_gate(self, name: str) -> GateResult:
+        definition = self._plan.gates[name]
+        self._set_gate(GateResult(name=name, outcome=GateOutcome.RUNNING))
+        deadline = workflow.now() + definition.timeout
+        reports = []
+        for step in definition.steps:
+            if step not in self._plan.build.steps:
+                reports.append(
+                    StepReport(step=step, measured=False, reason="the application has no such step")
+                )
+                continue
+            left = deadline - workflow.now()
+            if left.total_seconds() <= 0:
+                spent = format_duration(definition.timeout)
+                reports.append(StepReport(step=step, measured=False, reason=f"the gate's {spent} are spent"))
+                continue
+            reports.append(await self._site.run_step(step, left))
+        self._reports.extend(r for r in reports if r not in self._reports)
+        result = evaluate_gate(name, definition, reports)
+        self._set_gate(result)
+        await self._journal.record(
+            "gate.evaluated",
+            f"gate_{name}",
+            {GateOutcome.PASSED: "success", GateOutcome.WARNED: "warning"}.get(result.outcome, "failed"),
+            reason=result.reason,
+            gate=name,
+            checks=[c.model_dump(mode="json") for c in result.checks],
+            logs=[r.log for r in reports if r.log],
+        )
+        return result
+
+    async def _run_remaining_steps(self, gates: list[str]) -> GateResult | None:
+        """Steps that no gate asks for, but the compliance checklist does."""
+        asked = {
+            s for g in (*gates, COMPILE_GATE) if g in self._plan.gates for s in self._plan.gates[g].steps
+        }
+        known = {r.step for r in self._reports}
+        remaining = [n for n in self._plan.build.steps if n not in asked and n not in known]
+        for name in remaining:
+            self._reports.append(await self._site.run_step(name, self._plan.build.steps[name].timeout))
+        return None
+
+    # Approval
+
+    async def _approve(self) -> None:
+        """Open the gate and wait for its decision; none is needed where the plan names no approvers."""
+        policy = self._plan.approval
+        if policy is None:
+            return
+        request = ApprovalRequest(
+            deployment_id=self._request.deployment_id,
+            application=self._request.application,
+            environment=self._request.environment,
+            version=self._request.version,
+            requester=self._request.actor,
+            policy=policy,
+            early=tuple(self._early),
+        )
+        self._early.clear()
+        self._approval = await self._start_child(
+            ApprovalWorkflow.run,
+            request,
+            workflow_id=self._request.child_id("approval", policy.gate),
+            summary=f"approval {policy.gate} of {self._request.version}",
+        )
+        self._set(approval=open_approval(request, workflow.now()))
+        self._show(awaiting_approval=True)
+        while self._early:
+            # They came while the gate was opening.
+            early = self._early.pop(0)
+            await self._approval.signal(str(early.verb), early.message)
+        self._journal.tell(
+            NotificationType.APPROVAL_REQUESTED,
+            version=self._request.version,
+            commit=self._release.commit[:7],
+            actor=self._request.actor,
+            gate=policy.gate,
+            approvers=", ".join(policy.roles),
+            approval_id=self._request.child_id("approval", policy.gate),
+            time_left=format_duration(policy.timeout),
+        )
+        self._wait_for(f"approval by {', '.join(policy.roles)}")
+        decided = await self._obey(_result(self._approval))
+        self._approval = None
+        self._wait_for(None)
+        self._set(approval=decided)
+        if decided.state is not ApprovalState.APPROVED:
+            raise _TurnedAwayError(S.REJECTED, decided.reason or str(decided.state))
+
+    def _approval_reason(self) -> str:
+        approval = self._status.approval
+        return (approval.reason or "approved") if approval is not None else "no approval required"
+
+    # Deploying
+
+    async def _deploy(self) -> None:
+        """By canary where the stage has one and something runs already; else by a rolling update."""
+        self._previous = await self._observe()
+        self._touched = True
+        if self._plan.settings.canary is not None and self._previous.exists and self._previous.replicas > 0:
+            await self._deploy_by_canary()
+        else:
+            await self._deploy_by_rollout()
+
+    async def _observe(self) -> WorkloadObservation:
+        target = self._plan.target
+        return await self._obey(
+            workflow.execute_activity_method(
+                KubernetesSignatures.observe_workload,
+                target,
+                summary="what is to be replaced",
+                **effects.cluster_write(target.progress_deadline),
+            )
+        )
+
+    async def _deploy_by_rollout(self) -> None:
+        plan, release = self._plan, self._release
+        apply = ReleaseApply(
+            key=f"{workflow.info().run_id}/stable",
+            target=plan.target,
+            track=Track.STABLE,
+            version=self._request.version,
+            image=release.image,
+            replicas=plan.target.replicas,
+            deployment_id=self._request.deployment_id,
+            commit=release.commit,
+            artefact=release.uri,
+            digest=release.digest,
+        )
+        await self._obey(
+            workflow.execute_activity_method(
+                KubernetesSignatures.apply_release,
+                apply,
+                summary=f"apply {self._request.version}",
+                **effects.cluster_write(plan.target.progress_deadline),
+            )
+        )
+        rollout = RolloutWatch(
+            target=plan.target,
+            track=Track.STABLE,
+            version=self._request.version,
+            replicas=plan.target.replicas,
+        )
+        result = await self._obey(
+            workflow.execute_activity_method(
+                KubernetesSignatures.watch_rollout,
+                rollout,
+                summary="roll-out",
+                **effects.rollout(plan.target.progress_deadline),
+            )
+        )
+        if not result.complete:
+            raise ProcessError(f"the roll-out failed: {result.reason}", trigger="rollout")
+        await self._journal.record("workload.applied", self._action, "success", digest=release.digest)
+
+    async def _deploy_by_canary(self) -> None:
+        plan, release, settings = self._plan, self._release, self._plan.settings.canary
+        if settings is None or self._previous is None:
+            raise ProcessError("the stage has no canary")
+        request = CanaryRequest(
+            deployment_id=self._request.deployment_id,
+            actor=self._request.actor,
+            target=plan.target,
+            version=self._request.version,
+            image=release.image,
+            replicas=max(plan.target.replicas, self._previous.replicas),
+            settings=settings,
+            watch=canary_watch(plan, self._request.version),
+            prometheus_url=plan.metrics.prometheus_url,
+            commit=release.commit,
+            artefact=release.uri,
+            digest=release.digest,
+        )
+        self._canary = await self._start_child(
+            CanaryWorkflow.run,
+            request,
+            workflow_id=self._request.child_id("canary"),
+            summary=f"canary {self._request.version}",
+        )
+        try:
+            ended = await self._obey(_result(self._canary))
+        except (_StoppedError, asyncio.CancelledError):
+            # The canary takes its own traffic away; only then is there anything to roll back.
+            self._stop = self._stop or _Stop("cancel", "a cancellation request", "")
+            await self._canary.signal(
+                CanaryWorkflow.abort, Command(actor=self._stop.actor, reason=self._stop.reason)
+            )
+            self._set(canary=await _result(self._canary))
+            raise
+        finally:
+            if self._canary.done():
+                self._canary = None
+        self._set(canary=ended)
+        if ended.phase is CanaryPhase.ABORTED:
+            raise ProcessError(f"canary aborted: {ended.reason}", trigger=ended.trigger or "abort")
+        if not ended.succeeded:
+            raise ProcessError(ended.reason or "the canary failed", trigger=ended.trigger)
+
+    # Verifying and Monitoring
+
+    async def _verify(self) -> None:
+        policy = verification_watch(self._plan, self._request.version)
+        if policy.health is not None:
+            await self._watch(policy)
+
+    async def _monitor(self) -> None:
+        policy = monitoring_watch(self._plan, self._request.version)
+        if policy.health is None and not policy.metrics:
+            await self._obey(workflow.sleep(self._plan.settings.soak_duration, summary="soak"))
+            return
+        self._wait_for(f"{format_duration(policy.interval * policy.rounds)} of stable running")
+        await self._watch(policy)
+        self._wait_for(None)
+
+    async def _watch(self, policy: WatchPolicy) -> None:
+        verdict = await self._obey(
+            workflow.execute_activity_method(
+                WatchSignatures.watch_release,
+                Watch(policy=policy, prometheus_url=self._plan.metrics.prometheus_url),
+                summary=policy.subject,
+                **effects.watch(policy.interval),
+            )
+        )
+        await self._journal.record(
+            "watch.verdict",
+            "watch_release",
+            "success" if verdict.outcome is WatchOutcome.PASSED else "failed",
+            reason=verdict.reason,
+            subject=policy.subject,
+        )
+        if verdict.outcome is WatchOutcome.FAILED:
+            raise ProcessError(verdict.reason, trigger=verdict.trigger)
+
+    # The ends
+
+    async def _leave(self, reason: str, *, trigger: str | None) -> None:
+        """Go to Failed, by way of RollingBack if the cluster was touched. Runs under cancellation too."""
+        stage = self._status.state
+        if self._touched:
+            await self._enter(S.ROLLING_BACK, reason)
+            summary = await self._roll_back(reason)
+            self._set(rollback=summary)
+            if not summary.succeeded:
+                reason = f"{reason}; and the roll-back failed: {summary.reason}"
+        elif self._approval is not None:
+            await self._cancel_approval()
+        await self._enter(S.FAILED, reason)
+        self._journal.tell(
+            NotificationType.DEPLOYMENT_FAILED,
+            version=self._request.version,
+            stage=stage.lower(),
+            error_message=reason,
+            trigger=trigger,
+            rollback_initiated=self._touched,
+        )
+
+    async def _cancel_approval(self) -> None:
+        if self._approval is None:
+            return
+        self._approval.cancel()
+        try:
+            self._set(approval=await _result(self._approval))
+        except FailureError as error:
+            workflow.logger.info("the approval ended with its deployment: %s", reason_of(error))
+        self._approval = None
+
+    async def _roll_back(self, reason: str) -> RollbackSummary:
+        started = workflow.now()
+        previous = self._previous
+        request = RollbackRequest(
+            application=self._request.application,
+            environment=self._request.environment,
+            from_version=self._request.version,
+            to_version=None if previous is None else previous.version,
+            actor=self._stop.actor if self._stop is not None else "erlmcp-deploy",
+            reason=reason,
+            deployment_id=self._request.deployment_id,
+            turn_held=True,
+            plan=self._plan,
+            previous=previous,
+            automatic=self._stop is None,
+        )
+        try:
+            child = await self._start_child(
+                RollbackWorkflow.run,
+                request,
+                workflow_id=request.rollback_id,
+                summary=f"roll back {self._request.version}",
+                parent_close_policy=ParentClosePolicy.ABANDON,
+            )
+            ended = await asyncio.shield(_result(child))
+        except FailureError as error:
+            return RollbackSummary(
+                workflow_id=request.rollback_id,
+                to_version=request.to_version,
+                succeeded=False,
+                reason=reason_of(error),
+            )
+        return RollbackSummary(
+            workflow_id=request.rollback_id,
+            to_version=ended.to_version,
+            succeeded=ended.succeeded,
+            reason=ended.outcome or "",
+            duration=workflow.now() - started,
+        )
+
+    async def _close(self) -> None:
+        """Give the turn back and wait until all is written and told."""
+        status, info = self._status, workflow.info()
+        if status.state is S.COMPLETED and self._touched:
+            self._journal.tell(
+                NotificationType.DEPLOYMENT_COMPLETED,
+                version=status.version,
+                duration=format_duration(workflow.now() - status.started_at),
+                health_checks="passed",
+                rollback_available=self._previous is not None and self._previous.exists,
+            )
+        elif status.state is S.REJECTED:
+            self._journal.tell(
+                NotificationType.DEPLOYMENT_REJECTED, version=status.version, reason=status.reason
+            )
+        if self._turn is not None:
+            rolled_back = status.rollback is not None and status.rollback.succeeded
+            outcome, live = Outcome.UNCHANGED, None
+            if status.state is S.COMPLETED and self._touched:
+                outcome, live = Outcome.DEPLOYED, status.version
+            elif self._touched:
+                outcome = Outcome.ROLLED_BACK if rolled_back else Outcome.BROKEN
+                live = status.rollback.to_version if rolled_back and status.rollback else None
+            await self._turn.give_back(
+                TurnRelease(
+                    holder=info.workflow_id,
+                    run=info.run_id,
+                    version=status.version,
+                    outcome=outcome,
+                    live_version=live,
+                    commit=status.built.commit if status.built is not None else None,
+                    reason=status.reason or "",
+                )
+            )
+        await self._journal.settle()
+        await workflow.wait_condition(workflow.all_handlers_finished)
+
+    # Moving between states
+
+    async def _enter(self, state: DeploymentState, reason: str) -> None:
+        """Take one edge of the state machine; a pause holds before it, unless it leads to an end."""
+        if not state.final and state is not S.ROLLING_BACK:
+            await self._obey(workflow.wait_condition(lambda: self._paused_by is None))
+        if not may_follow(self._status.state, state):
+            raise RuntimeError(f"the state machine has no edge {self._status.state} → {state}")
+        now, previous = workflow.now(), self._status.state
+        changes: dict[str, Any] = {
+            "state": state,
+            "since": now,
+            "history": [*self._status.history, Transition(state=state, at=now, reason=reason)],
+            "waiting_for": None,
+        }
+        if state.final:
+            changes |= {"finished_at": now, "reason": reason}
+        self._set(**changes)
+        self._show()
+        await self._journal.record(
+            "deployment.transition",
+            self._action,
+            {S.FAILED: "failed", S.REJECTED: "rejected"}.get(state, "success"),
+            reason=reason,
+            from_state=str(previous),
+            to_state=str(state),
+        )
+
+    @property
+    def _action(self) -> str:
+        return f"deploy_{self._request.environment}"
+
+    async def _obey(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do the work, unless a stop comes first: people are obeyed at once, in every state."""
+        task = asyncio.ensure_future(work)
+        try:
+            await workflow.wait_condition(lambda: task.done() or self._stop is not None)
+        finally:
+            if not task.done():
+                task.cancel()
+                await workflow.wait([task])
+        if self._stop is not None:
+            raise _StoppedError
+        return task.result()
+
+    async def _start_child(
+        self, run: Any, request: Any, *, workflow_id: str, summary: str, **options: Any
+    ) -> Any:
+        """Start a child; if an earlier run of this deployment has left one, wait for it to end."""
+        while True:
+            try:
+                return await workflow.start_child_workflow(
+                    run,
+                    request,
+                    id=workflow_id,
+                    static_summary=summary,
+                    **{"parent_close_policy": ParentClosePolicy.REQUEST_CANCEL, **options},
+                )
+            except WorkflowAlreadyStartedError:
+                self._wait_for(f"the earlier {workflow_id} to end")
+                await workflow.sleep(5, summary=f"until the earlier {workflow_id} has ended")
+
+    # What it shows
+
+    def _set(self, **changes: Any) -> None:
+        self._status = self._status.model_copy(update=changes)
+        workflow.set_current_details(presentation.deployment(self._status))
+
+    def _set_gate(self, result: GateResult) -> None:
+        gates = [g for g in self._status.gates if g.name != result.name]
+        self._set(gates=[*gates, result.model_copy(update={"steps": tuple(_brief(s) for s in result.steps)})])
+
+    def _wait_for(self, what: str | None) -> None:
+        self._set(waiting_for=what)
+
+    def _show(self, *, awaiting_approval: bool = False) -> None:
+        show_in_visibility(
+            application=self._request.application,
+            environment=self._request.environment,
+            version=self._request.version,
+            state=str(self._status.state),
+            awaiting_approval=awaiting_approval,
+        )
+        workflow.set_current_details(presentation.deployment(self._status))
+
+    @workflow.query
+    def status(self) -> DeploymentStatus:
+        """State, history, gates, approval with time left, canary, and the reason when it ended."""
+        approval = self._status.approval
+        if approval is None or approval.state is not ApprovalState.PENDING:
+            return self._status
+        left = approval.expires_at - present()
+        return self._status.model_copy(update={"approval": approval.model_copy(update={"time_left": left})})
+
+    # What people say
+
+    @workflow.signal
+    async def approve(self, message: DecisionMessage) -> None:
+        await self._decided(Verb.APPROVE, message)
+
+    @workflow.signal
+    async def reject(self, message: DecisionMessage) -> None:
+        await self._decided(Verb.REJECT, message)
+
+    async def _decided(self, verb: Verb, message: DecisionMessage) -> None:
+        """Pass a decision on to the open gate, or keep it for the gate that will open."""
+        gate = (
+            self._plan.approval.gate if hasattr(self, "_plan") and self._plan.approval is not None else None
+        )
+        refused = None
+        if self._status.approval is not None and self._approval is None:
+            refused = f"the approval is closed: it was {self._status.approval.state}"
+        elif message.gate is not None and gate is not None and message.gate != gate:
+            refused = f"there is no gate {message.gate!r}; this deployment has {gate!r}"
+        if refused is not None:
+            await self._journal.record(
+                f"approval.{verb}",
+                str(verb),
+                "refused",
+                category=AuditCategory.APPROVAL,
+                actor=message.actor or "unknown",
+                reason=refused,
+            )
+        elif self._approval is not None:
+            await self._approval.signal(str(verb), message)
+        else:
+            self._early.append(EarlyDecision(verb=verb, message=message, at=workflow.now()))
+
+    @workflow.signal
+    def approval_changed(self, status: ApprovalStatus) -> None:
+        if self._approval is not None:
+            self._set(approval=status)
+
+    @workflow.signal
+    def canary_changed(self, status: CanaryStatus) -> None:
+        self._set(canary=status)
+
+    @workflow.signal
+    def turn_decided(self, decision: TurnDecision) -> None:
+        if self._turn is not None:
+            self._turn.decided(decision)
+
+    @workflow.signal
+    async def pause(self, command: Command) -> None:
+        self._paused_by = command.actor or "unknown"
+        self._set(paused=True)
+        await self._commanded("pause", command)
+
+    @workflow.signal
+    async def resume(self, command: Command) -> None:
+        self._paused_by = None
+        self._set(paused=False)
+        await self._commanded("resume", command)
+
+    @workflow.signal
+    async def promote(self, command: Command) -> None:
+        await self._commanded("promote", command)
+
+    @workflow.signal
+    async def abort(self, command: Command) -> None:
+        self._halt("abort", command)
+        await self._commanded("abort", command, pass_on=False)
+
+    @workflow.signal
+    async def rollback(self, command: Command) -> None:
+        self._halt("rollback", command)
+        await self._commanded("rollback", command, pass_on=False)
+
+    def _halt(self, action: str, command: Command) -> None:
+        if self._stop is None and not self._status.state.final and self._status.state is not S.ROLLING_BACK:
+            self._stop = _Stop(action, command.actor or "unknown", command.reason)
+
+    async def _commanded(self, action: str, command: Command, *, pass_on: bool = True) -> None:
+        if pass_on and self._canary is not None:
+            await self._canary.signal(action, command)
+        await self._journal.record(
+            f"deployment.{action}", action, "success", actor=command.actor or "unknown", reason=command.reason
+        )
+
+
+async def _result(child: workflow.ChildWorkflowHandle[Any, T]) -> T:
+    """The child's result. Not waiting any more does not cancel the child: it is told to stop by signal."""
+    return await asyncio.shield(child)
+
+
+async def _see_through(ending: Coroutine[Any, Any, None]) -> None:
+    """Finish an end that has begun, whoever cancels in the meantime."""
+    task = asyncio.ensure_future(ending)
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise
+    task.result()
+
+
+async def _all(work: list[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """All of them in parallel; if one is cancelled or fails, so are the others."""
+    tasks = [asyncio.ensure_future(w) for w in work]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+def _brief(report: StepReport) -> StepReport:
+    """A report without its evidence, which the audit trail keeps."""
+    return report.model_copy(update={"evidence": report.evidence[:5]})
+
+
+def _gaps(report: ComplianceReport) -> str:
+    return f"compliance: {len(report.gaps)} item(s) do not hold: " + "; ".join(
+        g.reason or g.item for g in report.gaps
+    )

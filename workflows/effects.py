@@ -1,0 +1,91 @@
+"""How activities are called: time limits, retries and heartbeats by kind of effect."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TypedDict
+
+from temporalio.common import RetryPolicy
+from temporalio.workflow import ActivityCancellationType
+
+BUILDS_QUEUE = "builds"
+DEPLOYMENTS_QUEUE = "deployments"
+
+
+class Options(TypedDict, total=False):
+    start_to_close_timeout: timedelta
+    schedule_to_close_timeout: timedelta
+    schedule_to_start_timeout: timedelta
+    heartbeat_timeout: timedelta
+    retry_policy: RetryPolicy
+    cancellation_type: ActivityCancellationType
+
+
+SHORT = Options(
+    start_to_close_timeout=timedelta(seconds=30),
+    retry_policy=RetryPolicy(
+        initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=20)
+    ),
+)
+"""Reads, signals and audit events: small, and needed, so retried until they succeed."""
+
+NOTICE = Options(
+    start_to_close_timeout=timedelta(seconds=60),
+    schedule_to_close_timeout=timedelta(minutes=10),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
+)
+"""Notifications: worth some tries, but no reason to hold a deployment up for ever."""
+
+RESERVATION = Options(
+    start_to_close_timeout=timedelta(seconds=30),
+    retry_policy=RetryPolicy(maximum_interval=timedelta(seconds=30)),
+)
+
+
+def build(limit: timedelta) -> Options:
+    """Work on a build worker's own queue. It streams output as heartbeats; silence means it died.
+
+    If nobody takes the task in time, the worker that has the checkout is gone.
+    """
+    return Options(
+        start_to_close_timeout=limit + timedelta(minutes=1),
+        schedule_to_start_timeout=timedelta(minutes=2) + limit,
+        heartbeat_timeout=timedelta(seconds=30),
+        retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
+        cancellation_type=ActivityCancellationType.TRY_CANCEL,
+    )
+
+
+def cluster_write(limit: timedelta) -> Options:
+    """A change of the cluster: waits out an API server that refuses for a while, at most `limit`."""
+    return Options(
+        start_to_close_timeout=max(limit, timedelta(minutes=1)),
+        schedule_to_close_timeout=max(limit, timedelta(seconds=10)),
+        heartbeat_timeout=timedelta(seconds=30),
+        retry_policy=RetryPolicy(
+            initial_interval=timedelta(milliseconds=500),
+            backoff_coefficient=2,
+            maximum_interval=timedelta(seconds=15),
+        ),
+    )
+
+
+def rollout(limit: timedelta) -> Options:
+    """Waiting for pods: the cluster's own progress deadline decides; ours only catches a lost watch."""
+    return Options(
+        start_to_close_timeout=limit * 2 + timedelta(minutes=1),
+        schedule_to_close_timeout=limit * 2 + timedelta(minutes=2),
+        heartbeat_timeout=timedelta(seconds=30),
+        retry_policy=RetryPolicy(
+            initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=15)
+        ),
+    )
+
+
+def watch(interval: timedelta) -> Options:
+    """A watch: one short attempt per round; the next attempt is the next round."""
+    return Options(
+        start_to_close_timeout=timedelta(minutes=2),
+        heartbeat_timeout=timedelta(seconds=60),
+        retry_policy=RetryPolicy(initial_interval=interval, backoff_coefficient=1, maximum_interval=interval),
+    )

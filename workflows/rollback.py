@@ -1,0 +1,293 @@
+"""RollbackWorkflow: back to the last good version, verified (spec: Rollback Strategies).
+
+It runs on when the deployment that started it is gone, and never rolls back a roll-back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.errors import INVALID_INPUT
+    from activities.signatures import KubernetesSignatures, PlanSignatures, WatchSignatures
+    from domain.analysis import Watch, WatchOutcome
+    from domain.audit import AuditCategory
+    from domain.deployment import DeploymentRequest
+    from domain.environment import Outcome, TurnDecision, TurnRelease
+    from domain.notification import NotificationType
+    from domain.plan import DeploymentPlan, verification_watch
+    from domain.rollback import RollbackRequest, RollbackState, RollbackStatus
+    from domain.workload import ReleaseQuery, Restore, RolloutWatch, Track, WorkloadObservation
+    from workflows import effects, presentation
+    from workflows.failures import ProcessError, reason_of
+    from workflows.journal import Journal, show_in_visibility
+    from workflows.turns import Turn, turn_request
+
+
+@workflow.defn(name="RollbackWorkflow")
+class RollbackWorkflow:
+    """Turn → target → restore → roll-out → verification, in at most ``max_attempts`` attempts."""
+
+    @workflow.init
+    def __init__(self, request: RollbackRequest | None = None) -> None:
+        if request is None:
+            raise ApplicationError(
+                "the workflow has no input; give application, environment, from_version, actor and reason",
+                type=INVALID_INPUT,
+                non_retryable=True,
+            )
+        self._request = request
+        self._status = RollbackStatus(
+            id=workflow.info().workflow_id,
+            state=RollbackState.PENDING,
+            from_version=request.from_version,
+            to_version=request.to_version,
+            reason=request.reason,
+            actor=request.actor,
+            started_at=workflow.now(),
+        )
+        self._journal = Journal(
+            deployment_id=request.deployment_id or request.rollback_id,
+            application=request.application,
+            environment=request.environment,
+            version=request.from_version,
+            actor=request.actor,
+        )
+        self._turn = Turn(
+            turn_request(
+                application=request.application,
+                environment=request.environment,
+                version=request.from_version,
+                actor=request.actor,
+                urgent=True,
+                allow_same=True,
+            )
+        )
+
+    @workflow.run
+    async def run(self, request: RollbackRequest | None = None) -> RollbackStatus:
+        plan = await self._plan()
+        decision = await self._take_turn()
+        try:
+            previous = await self._target(plan, decision)
+            await self._announce(previous)
+            await self._restore(plan, previous)
+            await self._end(
+                RollbackState.COMPLETED, f"{previous.version or 'the earlier state'} is live again"
+            )
+        except ProcessError as error:
+            await self._end(RollbackState.FAILED, str(error))
+        except FailureError as error:
+            await self._end(RollbackState.FAILED, reason_of(error))
+        except asyncio.CancelledError:
+            await self._end(RollbackState.FAILED, "cancelled; the environment is in an unknown state")
+        return self._status
+
+    async def _plan(self) -> DeploymentPlan:
+        if self._request.plan is not None:
+            return self._request.plan
+        request = DeploymentRequest(
+            application=self._request.application,
+            environment=self._request.environment,
+            version=self._request.from_version,
+            actor=self._request.actor,
+        )
+        try:
+            return await workflow.execute_activity_method(
+                PlanSignatures.resolve_deployment_plan,
+                request,
+                summary="read deployment.yaml",
+                **effects.SHORT,
+            )
+        except ActivityError as error:
+            raise ApplicationError(reason_of(error), type=INVALID_INPUT, non_retryable=True) from error
+
+    async def _take_turn(self) -> TurnDecision | None:
+        if self._request.turn_held:
+            return None
+        await self._turn.ask()
+        return await self._turn.wait()
+
+    async def _target(self, plan: DeploymentPlan, decision: TurnDecision | None) -> WorkloadObservation:
+        """What the deployment found before it, or the wanted version among the cluster's revisions."""
+        request = self._request
+        if request.previous is not None:
+            return request.previous
+        wanted = request.to_version or (decision.rollback_version if decision is not None else None)
+        wanted = wanted or plan.settings.rollback.backup_version
+        if wanted == request.from_version:
+            raise ProcessError(f"{wanted} is the version to leave; name another with to_version")
+        found = await workflow.execute_activity_method(
+            KubernetesSignatures.find_release,
+            ReleaseQuery(target=plan.target, version=wanted, excluding=request.from_version),
+            summary=f"find {wanted or 'an earlier version'} in the cluster",
+            **effects.cluster_write(plan.target.progress_deadline),
+        )
+        if not found.exists:
+            raise ProcessError(
+                f"no revision of {plan.target.deployment} runs {wanted or 'an earlier version'}; "
+                "deploy it again instead (erlmcp-deploy deploy)"
+            )
+        return found
+
+    async def _announce(self, previous: WorkloadObservation) -> None:
+        request = self._request
+        self._update(RollbackState.RESTORING, to_version=previous.version)
+        await self._journal.record(
+            "rollback.started",
+            "rollback",
+            "started",
+            category=AuditCategory.ROLLBACK,
+            reason=request.reason,
+            from_version=request.from_version,
+            to_version=previous.version,
+            automatic=request.automatic,
+        )
+        self._journal.tell(
+            NotificationType.ROLLBACK_STARTED,
+            title=None if request.automatic else "Rollback Initiated",
+            from_version=request.from_version,
+            to_version=previous.version,
+            reason=request.reason,
+            estimated_duration="3m",
+        )
+
+    async def _restore(self, plan: DeploymentPlan, previous: WorkloadObservation) -> None:
+        settings = plan.settings.rollback
+        deadline = workflow.now() + settings.timeout
+        failure = ""
+        for attempt in range(1, settings.max_attempts + 1):
+            self._update(RollbackState.RESTORING, attempt=attempt)
+            try:
+                await self._attempt(plan, previous, attempt)
+                return
+            except ProcessError as error:
+                failure = str(error)
+            except ActivityError as error:
+                failure = reason_of(error)
+            await self._journal.record(
+                "rollback.attempt",
+                "rollback",
+                "failed",
+                category=AuditCategory.ROLLBACK,
+                reason=failure,
+                attempt=attempt,
+            )
+            if workflow.now() >= deadline:
+                raise ProcessError(f"the roll-back ran out of time after {attempt} attempt(s): {failure}")
+            await workflow.sleep(timedelta(seconds=2 * attempt), summary="before the next attempt")
+        raise ProcessError(f"the roll-back failed {settings.max_attempts} time(s): {failure}")
+
+    async def _attempt(self, plan: DeploymentPlan, previous: WorkloadObservation, attempt: int) -> None:
+        target, run = plan.target, workflow.info().run_id
+        replicas = max(previous.replicas, target.replicas) if previous.exists else target.replicas
+        limits = effects.cluster_write(target.progress_deadline)
+        await workflow.execute_activity_method(
+            KubernetesSignatures.restore_workload,
+            Restore(
+                key=f"{run}/restore-{attempt}",
+                target=target,
+                observation=previous,
+                replicas=replicas,
+                deployment_id=self._journal.deployment_id,
+            ),
+            summary=f"restore {previous.version or 'the earlier state'}",
+            **limits,
+        )
+        if previous.exists:
+            rollout = await workflow.execute_activity_method(
+                KubernetesSignatures.watch_rollout,
+                RolloutWatch(
+                    target=target, track=Track.STABLE, version=previous.version or "", replicas=replicas
+                ),
+                summary="roll-out of the restored version",
+                **effects.rollout(target.progress_deadline),
+            )
+            if not rollout.complete:
+                raise ProcessError(f"the restored version did not roll out: {rollout.reason}")
+        await workflow.execute_activity_method(
+            KubernetesSignatures.remove_canary, target, summary="remove the canary", **limits
+        )
+        await self._verify(plan, previous)
+
+    async def _verify(self, plan: DeploymentPlan, previous: WorkloadObservation) -> None:
+        if not previous.exists or previous.version is None:
+            return
+        policy = verification_watch(plan, previous.version)
+        if policy.health is None:
+            return
+        self._update(RollbackState.VERIFYING)
+        verdict = await workflow.execute_activity_method(
+            WatchSignatures.watch_release,
+            Watch(policy=policy, prometheus_url=plan.metrics.prometheus_url),
+            summary="verify the restored version",
+            **effects.watch(policy.interval),
+        )
+        if verdict.outcome is not WatchOutcome.PASSED:
+            raise ProcessError(f"the restored version is not well: {verdict.reason}")
+
+    async def _end(self, state: RollbackState, outcome: str) -> None:
+        request = self._request
+        succeeded = state is RollbackState.COMPLETED
+        self._update(state, outcome=outcome, finished_at=workflow.now())
+        await self._journal.record(
+            "rollback.ended",
+            "rollback",
+            "success" if succeeded else "failed",
+            category=AuditCategory.ROLLBACK,
+            reason=outcome,
+            from_version=request.from_version,
+            to_version=self._status.to_version,
+        )
+        self._journal.tell(
+            NotificationType.ROLLBACK_COMPLETED if succeeded else NotificationType.ROLLBACK_FAILED,
+            from_version=request.from_version,
+            to_version=self._status.to_version,
+            reason=request.reason,
+            error_message=None if succeeded else outcome,
+        )
+        if not request.turn_held:
+            info = workflow.info()
+            await self._turn.give_back(
+                TurnRelease(
+                    holder=info.workflow_id,
+                    run=info.run_id,
+                    version=request.from_version,
+                    outcome=self._outcome(),
+                    live_version=self._status.to_version if succeeded else None,
+                    reason=request.reason,
+                )
+            )
+        await self._journal.settle()
+
+    def _outcome(self) -> Outcome:
+        if self._status.state is RollbackState.COMPLETED:
+            return Outcome.ROLLED_BACK
+        return Outcome.BROKEN if self._status.attempt else Outcome.UNCHANGED
+
+    def _update(self, state: RollbackState, **changes: object) -> None:
+        if state is not self._status.state:
+            show_in_visibility(
+                application=self._request.application,
+                environment=self._request.environment,
+                version=self._request.from_version,
+                state="RollingBack"
+                if state in (RollbackState.RESTORING, RollbackState.VERIFYING)
+                else str(state),
+                awaiting_approval=False,
+            )
+        self._status = self._status.model_copy(update={"state": state, **changes})
+        workflow.set_current_details(presentation.rollback(self._status))
+
+    @workflow.signal
+    def turn_decided(self, decision: TurnDecision) -> None:
+        self._turn.decided(decision)
+
+    @workflow.query
+    def status(self) -> RollbackStatus:
+        """State, target and attempts."""
+        return self._status

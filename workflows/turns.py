@@ -1,0 +1,62 @@
+"""Waiting for a turn in an environment, as deployments and roll-backs do."""
+
+from __future__ import annotations
+
+from temporalio import workflow
+from temporalio.exceptions import FailureError
+
+from activities.signatures import TurnSignatures
+from domain.environment import TurnAnswer, TurnDecision, TurnRelease, TurnRequest
+from workflows import effects
+
+
+class Turn:
+    """One run's turn in its environment. The owner feeds it the signals ``turn_decided``."""
+
+    def __init__(self, request: TurnRequest) -> None:
+        self._request = request
+        self.decision: TurnDecision | None = None
+
+    def decided(self, decision: TurnDecision) -> None:
+        if decision.run == self._request.run and decision.answer is not TurnAnswer.WAITING:
+            self.decision = decision
+
+    async def ask(self) -> None:
+        """Enter the queue; the environment is started if need be."""
+        await workflow.execute_activity_method(
+            TurnSignatures.request_turn,
+            self._request,
+            summary=f"ask for a turn in {self._request.environment}",
+            **effects.SHORT,
+        )
+
+    async def wait(self) -> TurnDecision:
+        await workflow.wait_condition(lambda: self.decision is not None)
+        assert self.decision is not None  # noqa: S101 - told to the type checker by the condition above
+        return self.decision
+
+    async def give_back(self, release: TurnRelease) -> None:
+        """Tell the environment how it ended. An environment that is gone has nothing to be told."""
+        environment = f"environment:{self._request.application}:{self._request.environment}"
+        try:
+            await workflow.get_external_workflow_handle(environment).signal("release_turn", release)
+        except FailureError:
+            workflow.logger.warning("environment workflow %s is gone; its queue starts afresh", environment)
+
+
+def turn_request(
+    *, application: str, environment: str, version: str, actor: str, **options: object
+) -> TurnRequest:
+    """The request of the current run."""
+    info = workflow.info()
+    return TurnRequest.model_validate(
+        {
+            "application": application,
+            "environment": environment,
+            "holder": info.workflow_id,
+            "run": info.run_id,
+            "version": version,
+            "actor": actor,
+            **options,
+        }
+    )
