@@ -1,4 +1,4 @@
-"""What builds leave on the worker's disk: releases and logs under their digests, and the journal of releases."""
+"""What builds leave on the worker's disk: releases and logs under their digests, with a journal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -36,7 +35,7 @@ class JournalEntry(Model):
 
 
 class ArtefactStore:
-    """Files under ``artefacts/`` and ``logs/`` of the worker's root, named by content, so that keeping twice is once."""
+    """Files under ``artefacts/`` and ``logs/`` of the worker's root, named by content."""
 
     def __init__(self, root: Path) -> None:
         self._artefacts = root / "artefacts"
@@ -83,7 +82,7 @@ class ArtefactStore:
         return None
 
     def publish(self, entry: JournalEntry) -> None:
-        """Append an entry that has reached the disk when this returns; the caller holds the release's lock."""
+        """Append an entry, which has reached the disk when this returns; needs `journal_lock`."""
         line = json.dumps(entry.model_dump(mode="json"), sort_keys=True) + "\n"
         self.journal.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.journal, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -101,10 +100,12 @@ class ArtefactStore:
         return self._record(application, version, commit).with_suffix(".lock")
 
     def journal_lock(self) -> Path:
+        """The lock file of the journal, for appending."""
         return self._artefacts / "journal.lock"
 
     def _record(self, application: str, version: str, commit: str) -> Path:
-        return self._artefacts / "releases" / application / version / f"{commit}.json"
+        key = hashlib.sha256("\x00".join((application, version, commit)).encode()).hexdigest()
+        return self._artefacts / "releases" / f"{key}.json"
 
     def _entries(self) -> Iterator[JournalEntry]:
         if not self.journal.exists():

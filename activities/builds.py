@@ -60,7 +60,7 @@ class BuildActivities(BuildSignatures):
 
     Attributes:
         root: the worker's home; one worker process at a time.
-        environment: of the worker. Builds get an allow-list of it and what their step names, never its secrets.
+        environment: of the worker. Builds get an allow-list of it and what their step names, not its secrets.
         credentials: URL prefix → token for reading repositories; from ``GITHUB_TOKEN`` unless given.
         retention: work trees that were not used for longer are removed.
     """
@@ -168,8 +168,7 @@ class BuildActivities(BuildSignatures):
                 async with self._use(tree.parent.parent):
                     stored = await self._build(run, tree)
                 self._store.record_built(*key, stored)
-            async with file_lock(self._store.journal_lock()):
-                published = self._store.find_published(*key, stored)
+            published = self._store.find_published(*key, stored)
             image = run.image if published is None else published.image
             if published is None:
                 if run.release.publish:
@@ -238,13 +237,13 @@ class BuildActivities(BuildSignatures):
             found = ", ".join(str(file.relative_to(tree)) for file in built) or "none"
             fail(
                 INVALID_CONFIGURATION,
-                f"the release of {run.version} must leave exactly one file {pattern}, found {found}: the version in the"
-                " sources must be that of the tag, and `artefact` must name the file",
+                f"the release of {run.version} must leave exactly one file {pattern}, found {found}:"
+                " the version in the sources must be that of the tag, and `artefact` must name the file",
             )
         return await asyncio.to_thread(self._store.keep_artefact, built[0])
 
     async def _publish(self, run: ReleaseRun, stored: StoredFile) -> str:
-        """Run the publishing command. It can run again after a crash: pushing the same digest must change nothing."""
+        """Run the publishing command, again after a crash: pushing the same digest must change nothing."""
         tree = self._tree(run.checkout)
         name = run.release.publish[0]
         log = tree.parent / "logs" / f"publish-{uuid4().hex[:8]}.log"

@@ -1,4 +1,4 @@
-"""What a repository's documents say about a version (spec: Pre-Deployment Checklist, documentation and operational)."""
+"""What a repository's documents say about a version (spec: Pre-Deployment Checklist)."""
 
 from __future__ import annotations
 

@@ -28,15 +28,19 @@ class Finding(Model):
 
 def measured(reason: str, measurements: Mapping[str, Scalar], evidence: Sequence[str] = ()) -> Finding:
     """A measurement, with as much evidence as a report can hold."""
-    lines = [line if len(line) <= _EVIDENCE_WIDTH else f"{line[: _EVIDENCE_WIDTH - 1]}…" for line in evidence]
-    if len(lines) > _EVIDENCE_LINES:
-        lines = [*lines[: _EVIDENCE_LINES - 1], f"… and {len(lines) - _EVIDENCE_LINES + 1} more, see the log"]
-    return Finding(measured=True, reason=reason, measurements=dict(measurements), evidence=tuple(lines))
+    return Finding(measured=True, reason=reason, measurements=dict(measurements), evidence=_cut(evidence))
 
 
 def unmeasured(reason: str, evidence: Sequence[str] = ()) -> Finding:
     """No measurement, and why; the gate fails with this reason."""
-    return Finding(measured=False, reason=reason, evidence=tuple(evidence))
+    return Finding(measured=False, reason=reason, evidence=_cut(evidence))
+
+
+def _cut(evidence: Sequence[str]) -> tuple[str, ...]:
+    lines = [line if len(line) <= _EVIDENCE_WIDTH else f"{line[: _EVIDENCE_WIDTH - 1]}…" for line in evidence]
+    if len(lines) > _EVIDENCE_LINES:
+        lines = [*lines[: _EVIDENCE_LINES - 1], f"… and {len(lines) - _EVIDENCE_LINES + 1} more, see the log"]
+    return tuple(lines)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Commands on the build worker: bounded in time and output, without the worker's secrets, never left behind."""
+"""Commands on the build worker: bounded in time and output, without its secrets, never left behind."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def process_environment(worker: Mapping[str, str], additional: Mapping[str, str]
         name = match.group(1)
         if name not in worker:
             raise UnknownVariableError(
-                f"the step's environment refers to ${{{name}}}, which is not set on the build worker: set it there"
+                f"`environment` refers to ${{{name}}}, which is not set on the build worker: set it there"
             )
         return worker[name]
 
@@ -116,9 +116,9 @@ async def run_process(
 ) -> ProcessResult:
     """Run a command to its end, in a process group of its own.
 
-    Output is appended to `log`, redacted; its size and last lines are heartbeated. With `output_limit` (bytes),
-    standard output is kept as well. Timeout and cancellation end the whole group (SIGTERM, SIGKILL after
-    `grace`), and so does the death of this process; what the command left running ends with it.
+    Output is appended to `log`, redacted; its size and last lines are heartbeated. With `output_limit`
+    (bytes), standard output is kept as well. Timeout and cancellation end the whole group (SIGTERM, SIGKILL
+    after `grace`), and so does the death of this process; what the command left running ends with it.
 
     Raises:
         CannotStartError: the program is missing or not executable.

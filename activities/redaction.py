@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 
 _MASK = "***"
-_SECRET_WORDS = frozenset(
-    "APIKEY COOKIE CREDENTIAL CREDENTIALS DSN KEY KEYS KUBECONFIG PASSPHRASE PASSWD PASSWORD PAT PRIVATE SECRET"
-    " SECRETS TOKEN TOKENS WEBHOOK".split()
-)
+# fmt: off
+_SECRET_WORDS = frozenset({
+    "APIKEY", "COOKIE", "CREDENTIAL", "CREDENTIALS", "DSN", "KEY", "KEYS", "KUBECONFIG", "PASSPHRASE",
+    "PASSWD", "PASSWORD", "PAT", "PRIVATE", "SECRET", "SECRETS", "TOKEN", "TOKENS", "WEBHOOK",
+})
+# fmt: on
 _SECRET_PREFIXES = ("SLACK_", "KUBE_CONFIG", "COSIGN_", "PAGERDUTY_", "TEAMS_")
 # Masking shorter values would mask ordinary words.
 _SHORTEST_SECRET = 6
@@ -18,7 +20,7 @@ _URL_PASSWORD = re.compile(r"(?<=://)[^/@\s:]*:[^/@\s]+(?=@)")
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether an environment variable of this name holds a secret (``GITHUB_TOKEN``, ``COSIGN_KEY``, ``SLACK_…``)."""
+    """Whether a variable of this name holds a secret (``GITHUB_TOKEN``, ``COSIGN_KEY``, ``SLACK_…``)."""
     upper = name.upper()
     return upper.startswith(_SECRET_PREFIXES) or not _SECRET_WORDS.isdisjoint(upper.split("_"))
 

@@ -32,13 +32,14 @@ _FULL_COMMIT = re.compile(r"[0-9a-f]{40}")
 _INHERITED = ("PATH", "HOME", "USER", "TMPDIR", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 _FORBIDDEN = re.compile(
-    r"authentication failed|could not read (?:username|password)|permission denied|host key verification failed"
-    r"|error: 40[13]|access denied|dubious ownership|invalid credentials",
+    r"authentication failed|could not read (?:username|password)|permission denied"
+    r"|host key verification failed|error: 40[13]|access denied|dubious ownership|invalid credentials",
     re.IGNORECASE,
 )
 _MISSING = re.compile(
-    r"repository not found|does not appear to be a git repository|repository '.*' (?:not found|does not exist)"
-    r"|error: 404|no such file or directory|project you were looking for could not be found",
+    r"repository not found|does not appear to be a git repository"
+    r"|repository '.*' (?:not found|does not exist)|error: 404"
+    r"|no such file or directory|project you were looking for could not be found",
     re.IGNORECASE,
 )
 _DAMAGED = re.compile(
@@ -80,7 +81,7 @@ class Repositories:
         )
 
     async def resolve(self, request: CheckoutRequest) -> str:
-        """The full commit that a request means: its `commit`, else that of the version, else of its reference.
+        """The full commit that a request means: its `commit`, else its version's, else its reference's.
 
         Raises:
             ApplicationError: NotFound (commit, tag, branch or repository), Forbidden, Unavailable,
@@ -162,13 +163,13 @@ class Repositories:
         for name in names:
             if commit := await self._peeled(mirror, name):
                 return commit
-        if _COMMIT.fullmatch(reference):
-            return await self._commit(repository, mirror, reference)
-        fail(
-            NOT_FOUND,
-            f"{repository} has neither a tag nor a branch {reference!r}: push it (git push origin {reference}),"
-            " correct the application's `tag` template in deployment.yaml, or name the commit",
-        )
+        if not _COMMIT.fullmatch(reference):
+            fail(
+                NOT_FOUND,
+                f"{repository} has neither a tag nor a branch {reference!r}: push it (git push origin"
+                f" {reference}), correct the application's `tag` in deployment.yaml, or name the commit",
+            )
+        return await self._commit(repository, mirror, reference)
 
     async def _commit(self, repository: str, mirror: Path, wanted: str) -> str:
         """The commit with this id or beginning of an id; branches of the same name do not count."""
@@ -232,14 +233,14 @@ class Repositories:
         if _FORBIDDEN.search(said):
             fail(
                 FORBIDDEN,
-                f"repository {repository} refuses the build worker: {said}; set GITHUB_TOKEN to a token that may read"
-                " it, or give the worker an SSH key that may",
+                f"repository {repository} refuses the build worker: {said}; set GITHUB_TOKEN to a token that"
+                " may read it, or give the worker an SSH key that may",
             )
         if _MISSING.search(said):
             fail(
                 NOT_FOUND,
-                f"repository {repository} is not there, or hidden from the build worker's credentials: {said};"
-                " correct `repository` in deployment.yaml or set GITHUB_TOKEN",
+                f"repository {repository} is not there, or hidden from the build worker's credentials:"
+                f" {said}; correct `repository` in deployment.yaml or set GITHUB_TOKEN",
             )
         fail(UNAVAILABLE, f"repository {repository} cannot be read now: {said}")
 
@@ -303,7 +304,8 @@ def _check_repository(repository: str) -> None:
     if parts.password is not None or (parts.scheme in ("http", "https") and parts.username is not None):
         fail(
             INVALID_CONFIGURATION,
-            f"`repository` on {parts.hostname} carries credentials: remove them, and set GITHUB_TOKEN on the worker",
+            f"`repository` on {parts.hostname} carries credentials: remove them, and set GITHUB_TOKEN on the"
+            " worker",
         )
     if parts.scheme in ("https", "ssh", "file") and not repository.startswith("-"):
         return

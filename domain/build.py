@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from domain.durations import Duration
+from domain.durations import Duration, Interval
 from domain.model import Model
 
 Tool = Literal[
@@ -28,20 +28,24 @@ class StepDefinition(Model):
         tool: a built-in adapter; its measurements are listed in docs/configuration.md.
         command: an argument list run in the checkout; its JSON object on standard output is the measurement.
         options: for the tool (e.g. ``changelog: CHANGELOG.md``).
-        environment: additional variables for the process; secrets do not belong here, but ``${NAME}`` hands on
-            the worker's own variable of that name.
+        environment: additional variables for the process; secrets do not belong here, but ``${NAME}``
+            hands on the worker's own variable of that name.
+        timeout: the step's process group is killed after it.
     """
 
     tool: Tool | None = None
     command: tuple[str, ...] = ()
     options: dict[str, str] = {}
     environment: dict[str, str] = {}
-    timeout: Duration = timedelta(minutes=15)
+    timeout: Interval = timedelta(minutes=15)
 
     @model_validator(mode="after")
     def _one_of_both(self) -> StepDefinition:
         if (self.tool is None) == (not self.command):
-            raise ValueError("a step has either a tool or a command")
+            raise ValueError(
+                "a step has either a tool or a command; write one of them, "
+                "and tool: null to replace a default's tool by a command"
+            )
         return self
 
 
@@ -49,11 +53,15 @@ class ReleaseDefinition(Model):
     """How the release is made: ``rebar3 tar``, or a command that leaves a file.
 
     Attributes:
+        tool: ``rebar3.release`` makes a tarball; ``null`` with a `command`.
+        command: an argument list run in the checkout.
         artefact: glob in the checkout of the file a command leaves; ``{version}`` is replaced.
         publish: a command that publishes the image and prints ``{"image": "…"}``; without it the image is
             named by the application's ``image`` template. It finds ARTEFACT, DIGEST, VERSION and IMAGE in
             its environment, and may run again after a crash.
         environment: as in `StepDefinition`, for all of these commands.
+        profile: of rebar3.
+        timeout: of the release and of publishing it.
     """
 
     tool: Literal["rebar3.release"] | None = "rebar3.release"
@@ -62,11 +70,16 @@ class ReleaseDefinition(Model):
     profile: str = "prod"
     publish: tuple[str, ...] = ()
     environment: dict[str, str] = {}
-    timeout: Duration = timedelta(minutes=20)
+    timeout: Interval = timedelta(minutes=20)
 
 
 class BuildDefinition(Model):
-    """The measured steps by name, and the release."""
+    """The measured steps by name, and the release.
+
+    Attributes:
+        steps: name → step; gates name the steps they judge.
+        release: how the release is made.
+    """
 
     steps: dict[str, StepDefinition] = {}
     release: ReleaseDefinition = ReleaseDefinition()

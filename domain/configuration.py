@@ -168,7 +168,13 @@ class ApplicationSettings(Model):
 
 
 class ApplicationOverride(Model):
-    """What differs in one environment, in the shape of the parts it is merged into; ``null`` switches off."""
+    """What differs in one environment, in the shape of the parts it is laid over; ``null`` switches off.
+
+    Attributes:
+        workload: parts of WorkloadSettings.
+        health: parts of HealthSettings.
+        metrics: parts of MetricSettings.
+    """
 
     workload: dict[str, Any] = {}
     health: dict[str, Any] = {}
@@ -414,15 +420,14 @@ class Directory(Model):
 class Configuration(Model):
     """The root of ``deployment.yaml``.
 
-    A file is laid over `domain.defaults.DEFAULTS` before it is read (see `domain.merging.overlay`),
-    so it only has to say what differs from the specification.
+    A file is laid over the defaults of the specification before it is read, so it says only what differs.
 
     Attributes:
         version: of this format.
         applications: name → service.
         environments: name → stage.
         gates: name → gate.
-        triggers: name → event and action; the first that matches wins.
+        triggers: name → event and action.
         pre_deployment_compliance: section → items that are held against what the steps measured.
         post_deployment_compliance: the same after the deployment.
         automatic_rollback_triggers: limits that roll back.

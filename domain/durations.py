@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated, Any
 
 from annotated_types import Gt
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
-_SECONDS_PER_UNIT = {"y": 365 * 86_400, "w": 7 * 86_400, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_MILLISECONDS_PER_UNIT = {
+    "y": 365 * 86_400_000,
+    "w": 7 * 86_400_000,
+    "d": 86_400_000,
+    "h": 3_600_000,
+    "m": 60_000,
+    "s": 1_000,
+    "ms": 1,
+}
 _TEXT = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[ywdhms]))+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[ywdhms])")
 _HOURS_UNTIL = timedelta(days=4)
@@ -27,11 +36,12 @@ def parse_duration(text: str) -> timedelta:
         raise ValueError(
             f"{text!r} is no duration; write a number and a unit, such as 30s, 10m, 72h or 1h30m"
         )
-    seconds = 0.0
-    for number, unit in _PART.findall(compact):
-        seconds += float(number) * (0.001 if unit == "ms" else _SECONDS_PER_UNIT[unit])
+    # Decimal, as the sum of floats would lose milliseconds.
+    milliseconds = sum(
+        (Decimal(number) * _MILLISECONDS_PER_UNIT[unit] for number, unit in _PART.findall(compact)), Decimal()
+    )
     try:
-        return timedelta(seconds=seconds)
+        return timedelta(microseconds=int(milliseconds * 1000))
     except OverflowError:
         raise ValueError(f"{text!r} is too long; write at most a few thousand years") from None
 

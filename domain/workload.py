@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from domain.durations import Duration
+from domain.durations import Interval
 from domain.model import Model
 
 
@@ -18,12 +18,19 @@ class Track(StrEnum):
 
 
 class ProbeSettings(Model):
-    """A readiness or liveness probe of the container (Kubernetes httpGet)."""
+    """A readiness or liveness probe of the container (Kubernetes httpGet).
+
+    Attributes:
+        path: that is asked for, on the container's port.
+        period: between two requests.
+        timeout: of one request.
+        failure_threshold: failed requests in a row that count.
+    """
 
     path: str
-    period: Duration = timedelta(seconds=10)
-    timeout: Duration = timedelta(seconds=5)
-    failure_threshold: int = 3
+    period: Interval = timedelta(seconds=10)
+    timeout: Interval = timedelta(seconds=5)
+    failure_threshold: int = Field(default=3, ge=1)
 
 
 class WorkloadSettings(Model):
@@ -32,6 +39,12 @@ class WorkloadSettings(Model):
     Attributes:
         deployment: its name; by default the application's.
         container: by default the application's name.
+        port: of the container.
+        replicas: pods of both tracks together.
+        readiness: probe; pods that fail it get no traffic.
+        liveness: probe; pods that fail it are restarted; ``null`` for none.
+        progress_deadline: a roll-out that makes no progress for so long has failed.
+        create_namespace: create the namespace if it is not there.
         template: merged (JSON merge patch) into the pod template of both tracks: resources, volumes, env …
         canary_template: merged into the canary's pod template only, after `template`.
         force_conflicts: take over fields that another field manager owns.
@@ -39,11 +52,11 @@ class WorkloadSettings(Model):
 
     deployment: str | None = None
     container: str | None = None
-    port: int = 8080
+    port: int = Field(default=8080, ge=1, le=65535)
     replicas: int = Field(default=3, ge=1)
     readiness: ProbeSettings = ProbeSettings(path="/ready")
     liveness: ProbeSettings | None = ProbeSettings(path="/live")
-    progress_deadline: Duration = timedelta(minutes=10)
+    progress_deadline: Interval = timedelta(minutes=10)
     create_namespace: bool = False
     template: dict[str, Any] = {}
     canary_template: dict[str, Any] = {}

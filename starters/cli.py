@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from starters import control, decisions, github_actions
 from starters import status as reading
 from starters.audit import app as audit_app
+from starters.configuration import app as configuration_app
 from starters.deploy import deploy
 from starters.errors import CommandError, ExitCode
 from starters.rendering import clean, console, print_json
@@ -100,28 +101,23 @@ for _panel, _verbs in _VERBS.items():
         app.command(_name, rich_help_panel=_panel)(_verb)
 
 app.add_typer(audit_app, name="audit", rich_help_panel="Operate")
-try:
-    from starters.configuration import app as configuration_app
-
-    app.add_typer(configuration_app, name="config", rich_help_panel="Operate")
-except ModuleNotFoundError:
-    pass
+app.add_typer(configuration_app, name="config", rich_help_panel="Operate")
 
 
-@app.command(rich_help_panel="Operate")
-def worker() -> None:
-    """Run a worker: it carries deployments out. The same as python -m workers."""
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+Arguments = Annotated[list[str] | None, typer.Argument(metavar="[OPTIONS]", show_default=False)]
+
+
+@app.command(rich_help_panel="Operate", context_settings=_PASSED_ON, add_help_option=False)
+def worker(arguments: Arguments = None) -> None:
+    """Run a worker: it carries deployments out. Options as of python -m workers."""
     from workers.__main__ import main  # noqa: PLC0415 - the clients of every outside system
 
-    main()
+    raise typer.Exit(main(arguments or []))
 
 
-@app.command(
-    rich_help_panel="Operate",
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    add_help_option=False,
-)
-def demo(arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGS]…")] = None) -> None:
+@app.command(rich_help_panel="Operate", context_settings=_PASSED_ON, add_help_option=False)
+def demo(arguments: Arguments = None) -> None:
     """Deploy a sample service in an embedded world: a good release, then a bad one that is rolled back."""
     try:
         from sandbox.demo import main  # noqa: PLC0415 - the sandbox is no part of the product

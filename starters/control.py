@@ -16,7 +16,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from domain.deployment import Command
+from domain.deployment import Command, DeploymentStatus
 from domain.durations import parse_duration
 from domain.environment import EnvironmentRecord, HoldMessage
 from domain.rollback import RollbackRequest, RollbackStatus
@@ -244,12 +244,17 @@ async def _stop_deployment(
             f"to is {request.to_version}, but {deployment_id} runs and goes back to what it found",
             remedy="leave --to out, or abort it first and roll back when it has ended",
         )
+    try:
+        seen = await read_status(client, deployment_id, DeploymentStatus)
+    except NoAnswerError:
+        seen = None
     await send(client, target, "rollback", Command(actor=request.actor, reason=request.reason))
     if not wait:
         _report_order(screen, target, "rollback", request.actor)
         return
     started = Started(deployment_id, None, fresh=False)
-    final = await see_through(client, screen, started, workflow_url(client.namespace, deployment_id))
+    url = workflow_url(client.namespace, deployment_id)
+    final = await see_through(client, screen, started, url, seen=seen)
     screen.document(final)
     undone = final.rollback is None or final.rollback.succeeded
     raise typer.Exit(ExitCode.OK if undone else ExitCode.FAILED)

@@ -176,21 +176,24 @@ def _announcement(started: Started, request: DeploymentRequest, url: str | None,
 
 
 async def see_through(
-    client: Client, screen: Screen, started: Started, url: str | None, *, follow_cancel: bool = False
+    client: Client,
+    screen: Screen,
+    started: Started,
+    url: str | None,
+    *,
+    follow_cancel: bool = False,
+    seen: DeploymentStatus | None = None,
 ) -> DeploymentStatus:
-    """Show a deployment until it has ended.
+    """Show a deployment until it has ended; a log leaves out what was `seen` already.
 
     Raises:
         CommandError: it broke, or the waiting was interrupted (the deployment goes on).
     """
-    with progress(screen, url) as show:
+    with progress(screen, url, seen) as show:
         follower = Follower(
             client, started.workflow_id, DeploymentStatus, run_id=started.run_id, show=show.update
         )
-        try:
-            final = await _or_interrupted(follower, client, screen, started, follow_cancel=follow_cancel)
-        finally:
-            show.close()
+        final = await _or_interrupted(follower, client, screen, started, follow_cancel=follow_cancel)
     screen.show(_verdict(final))
     return final
 

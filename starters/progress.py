@@ -62,23 +62,24 @@ class Board:
 class Log:
     """One line per change, for logs; in GitHub Actions, one group per state."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Screen, seen: DeploymentStatus | None) -> None:
         # The runner's commands go to stderr; lines and groups must not be torn apart.
         self._console = screen.diagnostics if github_actions.active() else screen.console
-        self._before: DeploymentStatus | None = None
+        self._before = seen
         self._problem: str | None = None
         self._grouped = False
 
     def update(self, status: DeploymentStatus | None, problem: str | None) -> None:
+        now = datetime.now(UTC)
         if problem is not None and problem != self._problem:
-            self._line(problem)
+            self._line(now, problem)
         self._problem = problem
         if status is None:
             return
-        if self._before is None or status.state is not self._before.state:
-            self._group(status.state)
-        for line in changes(self._before, status):
-            self._line(line)
+        for line in changes(self._before, status, now):
+            if line.entered is not None:
+                self._group(line.entered)
+            self._line(line.at, line.text)
         self._call_for_approval(status)
         self._before = status
 
@@ -104,16 +105,16 @@ class Log:
                     f"{status.waiting_for}: erlmcp-deploy approve {target}",
                 )
 
-    def _line(self, text: str) -> None:
-        line = Text.assemble((f"{datetime.now().astimezone():%H:%M:%S} ", "dim"), clean(text))
+    def _line(self, at: datetime, text: str) -> None:
+        line = Text.assemble((f"{at.astimezone():%H:%M:%S} ", "dim"), clean(text))
         self._console.print(line, soft_wrap=True)
 
 
 @contextmanager
-def progress(screen: Screen, url: str | None) -> Iterator[Progress]:
-    """A board on a terminal, a log elsewhere."""
+def progress(screen: Screen, url: str | None, seen: DeploymentStatus | None = None) -> Iterator[Progress]:
+    """A board on a terminal, a log elsewhere; the log leaves out what was `seen` already."""
     live = screen.console.is_terminal and not github_actions.active()
-    shown: Progress = Board(screen, url) if live else Log(screen)
+    shown: Progress = Board(screen, url) if live else Log(screen, seen)
     try:
         yield shown
     finally:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 from rich import box
@@ -503,9 +503,11 @@ def _past(past: PastDeployment, now: datetime) -> Text:
     mark, style = _OUTCOME_MARKS[past.outcome]
     line = Text.assemble((mark, style), " ", past.version, (f"  {clock(past.finished_at, now)}", "dim"))
     if past.outcome is not Outcome.DEPLOYED:
-        line.append(f"  {str(past.outcome).replace('_', ' ')}", style=style)
-        if past.reason:
-            line.append(f": {clean(past.reason)}", style="dim")
+        words = str(past.outcome).replace("_", " ")
+        line.append(f"  {words}", style=style)
+        reason = clean(past.reason).removeprefix(words).strip()
+        if reason:
+            line.append(f" {reason}" if reason.startswith("by ") else f": {reason}", style="dim")
     return line
 
 
@@ -535,74 +537,97 @@ def pending_table(approvals: Iterable[ApprovalStatus], now: datetime) -> Table:
 # Logs
 
 
-def changes(before: DeploymentStatus | None, after: DeploymentStatus) -> list[str]:
-    """What is new in `after`, one line per change, for a log that is read from top to bottom."""
-    lines: list[str] = []
+class Line(NamedTuple):
+    """One line of the log: when it happened and what; with `entered` the state that begins there."""
+
+    at: datetime
+    text: str
+    entered: DeploymentState | None = None
+
+
+def changes(before: DeploymentStatus | None, after: DeploymentStatus, now: datetime) -> list[Line]:
+    """What is new in `after`, in the order it happened, for a log that is read from top to bottom.
+
+    What carries no time of its own is new at `now`, or at the end of the state it belongs to.
+    """
+    lines = [
+        *_gate_changes(before, after, now),
+        *_canary_changes(None if before is None else before.canary, after.canary, now),
+        *_approval_changes(None if before is None else before.approval, after.approval),
+    ]
     known = 0 if before is None else len(before.history)
     for entered in after.history[known:]:
         reason = f": {entered.reason}" if entered.reason else ""
-        lines.append(f"{entered.state}{reason}")
+        lines.append(Line(entered.at, f"{entered.state}{reason}", entered.state))
     if after.waiting_for and (before is None or before.waiting_for != after.waiting_for):
         place = f" (place {after.queue_position} in the queue)" if after.queue_position else ""
-        lines.append(f"waiting for {after.waiting_for}{place}")
-    judged = {} if before is None else {g.name: g.outcome for g in before.gates}
-    for gate in after.gates:
-        if judged.get(gate.name) is not gate.outcome:
-            facts = "" if gate.outcome is GateOutcome.RUNNING else f": {gate_facts(gate)}"
-            lines.append(f"gate {gate.name} {gate.outcome}{facts}")
-    lines += _approval_changes(None if before is None else before.approval, after.approval)
-    lines += _canary_changes(None if before is None else before.canary, after.canary)
+        lines.append(Line(now, f"waiting for {after.waiting_for}{place}"))
     if before is not None and before.paused != after.paused:
-        lines.append("paused" if after.paused else "resumed")
+        lines.append(Line(now, "paused" if after.paused else "resumed"))
     rollback = after.rollback
     if rollback is not None and (before is None or before.rollback != rollback):
         done = "done" if rollback.succeeded else "not done" if after.state.final else "begun"
-        lines.append(f"roll-back to {rollback.to_version or 'the earlier state'} {done}: {rollback.reason}")
-    return [clean(line) for line in lines]
+        goal = rollback.to_version or "the earlier state"
+        lines.append(Line(after.finished_at or now, f"roll-back to {goal} {done}: {rollback.reason}"))
+    return [line._replace(text=clean(line.text)) for line in sorted(lines, key=lambda line: line.at)]
 
 
-def _approval_changes(before: ApprovalStatus | None, after: ApprovalStatus | None) -> list[str]:
+def _gate_changes(before: DeploymentStatus | None, after: DeploymentStatus, now: datetime) -> list[Line]:
+    judged = {} if before is None else {g.name: g.outcome for g in before.gates}
+    ends = {state.state: following.at for state, following in pairwise(after.history)}
+    lines: list[Line] = []
+    for gate in after.gates:
+        if judged.get(gate.name) is gate.outcome:
+            continue
+        facts = "" if gate.outcome is GateOutcome.RUNNING else f": {gate_facts(gate)}"
+        state = DeploymentState.BUILDING if gate.name == "compile" else DeploymentState.TESTING
+        lines.append(Line(min(ends.get(state, now), now), f"gate {gate.name} {gate.outcome}{facts}"))
+    return lines
+
+
+def _approval_changes(before: ApprovalStatus | None, after: ApprovalStatus | None) -> list[Line]:
     if after is None:
         return []
-    lines: list[str] = []
+    gate = f"approval {after.gate_name}"
+    lines: list[Line] = []
     if before is None:
-        roles = ", ".join(after.required_approvers)
+        needed = f"{after.min_approvals} needed from {', '.join(after.required_approvers)}"
         closes = f"{after.expires_at.astimezone():%Y-%m-%d %H:%M %Z}"
-        lines.append(
-            f"approval {after.gate_name}: {after.min_approvals} needed from {roles}, closes {closes}"
-        )
+        lines.append(Line(after.created_at, f"{gate}: {needed}, closes {closes}"))
     for kind, was, now in (
         ("approved", before.received_approvals if before else (), after.received_approvals),
         ("rejected", before.received_rejections if before else (), after.received_rejections),
         ("comment", before.comments if before else (), after.comments),
     ):
         for decision in now[len(was) :]:
-            lines.append(
-                f"approval {after.gate_name}: {kind} by {decision.actor}"
-                + (f": {decision.comment}" if decision.comment else "")
-            )
-    if after.state is not ApprovalState.PENDING and (before is None or before.state is ApprovalState.PENDING):
-        lines.append(f"approval {after.gate_name} closed: {after.reason or after.state}")
+            said = f": {decision.comment}" if decision.comment else ""
+            lines.append(Line(decision.at, f"{gate}: {kind} by {decision.actor}{said}"))
+    if after.decided_at is not None and (before is None or before.decided_at is None):
+        lines.append(Line(after.decided_at, f"{gate} closed: {after.reason or after.state}"))
     return lines
 
 
-def _canary_changes(before: CanaryStatus | None, after: CanaryStatus | None) -> list[str]:
+def _canary_changes(before: CanaryStatus | None, after: CanaryStatus | None, now: datetime) -> list[Line]:
     if after is None:
         return []
-    lines: list[str] = []
+    lines: list[Line] = []
     for index, step in enumerate(after.steps):
         was = before.steps[index] if before is not None and index < len(before.steps) else None
         if was is None:
-            lines.append(f"canary at {step.weight}%")
+            lines.append(Line(step.started_at, f"canary at {step.weight}%"))
         if step.finished_at is not None and (was is None or was.finished_at is None):
             if step.promoted_by is not None:
-                lines.append(f"canary at {step.weight}% promoted by {step.promoted_by}")
+                lines.append(
+                    Line(step.finished_at, f"canary at {step.weight}% promoted by {step.promoted_by}")
+                )
             elif step.verdict is not None:
-                lines.append(f"canary at {step.weight}% {step.verdict.outcome}: {step.verdict.reason}")
-    if (before is None or before.phase is not after.phase) and after.phase in (
-        CanaryPhase.SUCCEEDED,
-        CanaryPhase.FAILED,
-        CanaryPhase.ABORTED,
-    ):
-        lines.append(f"canary {str(after.phase).lower()}" + (f": {after.reason}" if after.reason else ""))
+                verdict = f"{step.verdict.outcome}: {step.verdict.reason}"
+                lines.append(Line(step.finished_at, f"canary at {step.weight}% {verdict}"))
+    if (before is None or before.phase is not after.phase) and after.phase in _CANARY_ENDS:
+        last = max((s.finished_at for s in after.steps if s.finished_at is not None), default=now)
+        reason = f": {after.reason}" if after.reason else ""
+        lines.append(Line(last, f"canary {str(after.phase).lower()}{reason}"))
     return lines
+
+
+_CANARY_ENDS = (CanaryPhase.SUCCEEDED, CanaryPhase.FAILED, CanaryPhase.ABORTED)

@@ -14,7 +14,6 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from activities.configuration import DEFAULT_PATH, VARIABLE, ConfigurationError, load_configuration
-from domain.configuration import Configuration
 from domain.deployment import Actor, Name
 from domain.model import Model
 from domain.version import SemVer

@@ -7,7 +7,7 @@ import re
 from activities.errors import INVALID_CONFIGURATION, REFUSED, UNAVAILABLE, fail
 from activities.measurement import Workbench
 from activities.rebar3.profiles import profile_locks
-from activities.rebar3.tools import NotMeasuredError, rebar3
+from activities.rebar3.tools import NotMeasuredError, OutOfTimeError, rebar3
 from domain.version import commit_prefix
 
 _PROFILE = re.compile(r"[a-z0-9_]+(?:,[a-z0-9_]+)*")
@@ -25,6 +25,8 @@ async def build_tarball(bench: Workbench, profile: str, version: str) -> None:
     async with profile_locks(bench, profile.split(",")):
         try:
             result = await rebar3(bench, "as", profile, "tar", **variables)
+        except OutOfTimeError as error:
+            fail(UNAVAILABLE, f"the release of {version} cannot be built: {error}", cause=error)
         except NotMeasuredError as error:
             fail(INVALID_CONFIGURATION, f"the release of {version} cannot be built: {error}", cause=error)
     if result.status != 0:
@@ -32,5 +34,5 @@ async def build_tarball(bench: Workbench, profile: str, version: str) -> None:
         kind = REFUSED if (result.status or 0) > 0 else UNAVAILABLE
         fail(
             kind,
-            f"the release of {version} does not build: rebar3 {result.ending()}; the log is {bench.log.as_uri()}",
+            f"the release of {version} does not build: rebar3 {result.ending()}; log: {bench.log.as_uri()}",
         )

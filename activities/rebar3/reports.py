@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from xml.etree.ElementTree import Element
 
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
@@ -61,7 +62,7 @@ class Coverage(Model):
 
 
 class DialyzerMessages(Model):
-    """Files analysed (none if it does not say), warnings counted by rebar3 (none if it does not say), warnings."""
+    """Warnings, their number as rebar3 counts them, and how many files were analysed, if it says so."""
 
     files: int | None
     counted: int | None
@@ -70,7 +71,8 @@ class DialyzerMessages(Model):
 
 def read_compile_log(log: str) -> CompileMessages:
     """Read the output of ``DEBUG=1 rebar3 compile``."""
-    errors, warnings = [], []
+    errors: list[str] = []
+    warnings: list[str] = []
     for line in log.splitlines():
         if match := _MESSAGE.fullmatch(line):
             (warnings if match["text"].startswith("Warning:") else errors).append(line)
@@ -87,8 +89,8 @@ def read_compile_log(log: str) -> CompileMessages:
 
 
 def read_eunit_reports(files: Iterable[Path]) -> SuiteCounts:
-    """Read EUnit's surefire reports. EUnit has no skipping: what it calls skipped was cancelled or timed out."""
-    passed, broken = 0, []
+    """Read EUnit's surefire reports. It has no skipping: what it calls skipped was cancelled or timed out."""
+    passed, broken = 0, list[str]()
     for file in files:
         for case in _cases(file):
             name = " ".join((case.get("name") or "?").split())
@@ -104,7 +106,7 @@ def read_ct_report(file: Path) -> SuiteCounts:
 
     Set-up and clean-up functions count when they fail; cases that did not run for such a failure failed too.
     """
-    passed, skipped, broken = 0, 0, []
+    passed, skipped, broken = 0, 0, list[str]()
     for suite in _suites(file):
         for case in suite.iter("testcase"):
             name = case.get("name") or "?"
@@ -161,13 +163,15 @@ def _percentage(covered: int, countable: int) -> float:
     return round(100 * covered / countable, 2) if countable else 100.0
 
 
-def _suites(file: Path) -> list[ElementTree.Element]:
+def _suites(file: Path) -> list[Element]:
     try:
         root = ElementTree.parse(file).getroot()
     except (OSError, ElementTree.ParseError, DefusedXmlException) as error:
         raise UnreadableReportError(f"{file.name} cannot be read: {error!r}") from error
+    if root is None:
+        raise UnreadableReportError(f"{file.name} is empty")
     return [root] if root.tag == "testsuite" else list(root.iter("testsuite"))
 
 
-def _cases(file: Path) -> list[ElementTree.Element]:
+def _cases(file: Path) -> list[Element]:
     return [case for suite in _suites(file) for case in suite.iter("testcase")]

@@ -41,6 +41,10 @@ class NotMeasuredError(Exception):
     """rebar3 could not do its work; the message is the reason of the report."""
 
 
+class OutOfTimeError(NotMeasuredError):
+    """rebar3 was ended by its timeout."""
+
+
 async def run_tool(tool: str, bench: Workbench) -> Finding:
     """Run one of the tools of `TOOLS`; what hinders it is a finding, not an error."""
     profile, measure = TOOLS[tool]
@@ -69,9 +73,8 @@ async def rebar3(bench: Workbench, *arguments: str, **variables: str) -> Process
     except CannotStartError as error:
         raise NotMeasuredError(NOT_INSTALLED) from error
     if result.timed_out:
-        raise NotMeasuredError(
-            f"rebar3 {' '.join(arguments)} did not end within {format_duration(bench.timeout)}: raise the timeout"
-        )
+        limit = format_duration(bench.timeout)
+        raise OutOfTimeError(f"rebar3 {' '.join(arguments)} did not end within {limit}: raise its timeout")
     if result.status == _NOT_FOUND:
         raise NotMeasuredError(_NO_ERLANG)
     return result
@@ -258,7 +261,7 @@ def _doubt(title: str, name: str, result: ProcessResult, found: SuiteCounts, *, 
         what = "shows no failure" if reported else "was not written"
         return f"rebar3 {name} {result.ending()}; its report {what}"
     if found.passed + found.failed == 0:
-        return f"no {title} test has run, and no test proves nothing: add tests, or take the step out of the gate"
+        return f"no {title} test has run, which proves nothing: add tests, or take the step out of the gate"
     return None
 
 

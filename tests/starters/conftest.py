@@ -1,4 +1,4 @@
-"""One server and one worker for all tests of the command line; each test deploys an application of its own."""
+"""One server and one worker for all tests of the command line; each test has an application of its own."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def eventually() -> Eventually:
     """Wait until a condition holds; the test's own timeout is the limit."""
 
     async def wait(condition: Callable[[], Awaitable[bool]]) -> None:
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - the condition lies in another process
             await asyncio.sleep(0.05)
 
     return wait

@@ -58,13 +58,9 @@ from domain.workload import (
 )
 from starters.cli import app
 from starters.connection import DEPLOYMENTS_QUEUE
-from workflows.approval import ApprovalWorkflow
-from workflows.canary import CanaryWorkflow
+from workers.composition import WORKFLOWS, activities_of, workflow_runner
 from workflows.conversion import data_converter
-from workflows.deployment import DeploymentWorkflow
 from workflows.effects import BUILDS_QUEUE
-from workflows.environment import EnvironmentWorkflow
-from workflows.rollback import RollbackWorkflow
 
 ROOT = Path(__file__).parents[2]
 ADA, BOB, EVE = "ada@example.com", "bob@example.com", "eve@example.com"
@@ -285,42 +281,12 @@ async def workers(client: Client, data_dir: Path) -> AsyncIterator[World]:
         deployments = Worker(
             client,
             task_queue=DEPLOYMENTS_QUEUE,
-            workflows=[
-                DeploymentWorkflow,
-                ApprovalWorkflow,
-                CanaryWorkflow,
-                RollbackWorkflow,
-                EnvironmentWorkflow,
-            ],
-            activities=[
-                plans.resolve_deployment_plan,
-                turns.request_turn,
-                turns.report_liveness,
-                audit.record_audit_event,
-                world.cluster.observe_workload,
-                world.cluster.apply_release,
-                world.cluster.watch_rollout,
-                world.cluster.set_weight,
-                world.cluster.find_release,
-                world.cluster.restore_workload,
-                world.cluster.remove_canary,
-                world.monitoring.check_health,
-                world.monitoring.watch_release,
-                world.notices.notify,
-            ],
+            workflows=WORKFLOWS,
+            workflow_runner=workflow_runner(),
+            activities=activities_of(plans, turns, audit, world.cluster, world.monitoring, world.notices),
             max_heartbeat_throttle_interval=timedelta(milliseconds=100),
-            workflow_failure_exception_types=[Exception],
         )
-        builds = Worker(
-            client,
-            task_queue=BUILDS_QUEUE,
-            activities=[
-                world.builds.reserve_workspace,
-                world.builds.check_out,
-                world.builds.run_step,
-                world.builds.build_release,
-            ],
-        )
+        builds = Worker(client, task_queue=BUILDS_QUEUE, activities=activities_of(world.builds))
         async with deployments, builds:
             yield world
 

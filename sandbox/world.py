@@ -1,0 +1,203 @@
+"""The whole outside world on loopback: Temporal, Kubernetes, services, metrics, Slack and a git repository.
+
+`World` is what the demo and the end-to-end tests run in. The worker is a process of its own, as in
+production, so that it can be killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from kubernetes.aio import client
+from ruamel.yaml import YAML
+
+from sandbox.configuration import APPLICATION, Places, Times, namespace_of, sandbox_configuration
+from sandbox.kubernetes import Kubernetes, start_kubernetes
+from sandbox.metrics import MetricsServer, MetricsTarget, TrafficGenerator, start_metrics
+from sandbox.processes import SupervisedProcess, free_port
+from sandbox.sample import Flavour, create_repository
+from sandbox.services import ServiceRunner
+from sandbox.slack import SlackServer
+from sandbox.temporal import TemporalServer
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+ERLANG = ("erl", "rebar3")
+
+
+def erlang_is_installed() -> bool:
+    return all(shutil.which(program) for program in ERLANG)
+
+
+class World:
+    """Everything a deployment meets. Use `World.start`."""
+
+    def __init__(self, data_dir: Path, flavour: Flavour, times: Times) -> None:
+        self.data_dir = data_dir
+        self.flavour = flavour
+        self.times = times
+        self.temporal: TemporalServer
+        self.kubernetes: Kubernetes
+        self.slack: SlackServer
+        self.metrics: MetricsServer
+        self.services: ServiceRunner
+        self.traffic: TrafficGenerator
+        self.worker: SupervisedProcess | None = None
+        self._fronts: dict[tuple[str, str], int] = {}
+        self._kubeconfig: Path | None = None
+        self._shares: client.AppsV1Api
+
+    @classmethod
+    @asynccontextmanager
+    async def start(
+        cls,
+        data_dir: Path,
+        *,
+        flavour: Flavour = "python",
+        times: Times | None = None,
+        environments: Sequence[str] = ("production",),
+        changes: Mapping[str, Any] | None = None,
+        temporal: TemporalServer | None = None,
+        kubernetes: Kubernetes | None = None,
+        prefer: Literal["real", "emulator"] = "real",
+        worker_kubeconfig: Path | None = None,
+        traffic_rate: float = 20,
+        ui: bool = False,
+    ) -> AsyncIterator[World]:
+        """Start what is not given, write deployment.yaml, and start no worker yet.
+
+        Args:
+            changes: merged over the sandbox's deployment.yaml.
+            worker_kubeconfig: what the worker talks to instead of the API server (a proxy with faults).
+        """
+        world = cls(data_dir, flavour, times or Times())
+        async with AsyncExitStack() as stack:
+            if temporal is None:
+                temporal = await stack.enter_async_context(TemporalServer.start(data_dir / "temporal", ui=ui))
+            if kubernetes is None:
+                kubernetes = await stack.enter_async_context(
+                    start_kubernetes(data_dir / "kubernetes", prefer)
+                )
+            world.temporal, world.kubernetes = temporal, kubernetes
+            world._kubeconfig = worker_kubeconfig or world.kubernetes.kubeconfig_path
+            world.slack = await stack.enter_async_context(
+                SlackServer.start(channels=("deployments", "alerts", "incidents"))
+            )
+            await world._start_services(stack, environments, traffic_rate)
+            world._write_configuration(changes)
+            stack.push_async_callback(world.stop_worker)
+            yield world
+
+    async def _start_services(
+        self, stack: AsyncExitStack, environments: Sequence[str], traffic_rate: float
+    ) -> None:
+        tracks = [(namespace_of(e), track) for e in environments for track in ("stable", "canary")]
+        self._fronts = {track: free_port() for track in tracks}
+        self.services = await stack.enter_async_context(
+            ServiceRunner(
+                self.kubernetes.kubeconfig_path, APPLICATION, self._fronts, self.data_dir / "services"
+            )
+        )
+        targets = [
+            MetricsTarget(f"127.0.0.1:{port}", {"namespace": namespace, "track": track}, APPLICATION)
+            for (namespace, track), port in self._fronts.items()
+        ]
+        self.metrics = await stack.enter_async_context(start_metrics(targets, self.data_dir / "metrics"))
+        api = client.ApiClient(await self.kubernetes.client_configuration())
+        stack.push_async_callback(api.close)
+        self._shares = client.AppsV1Api(api)
+        namespace = namespace_of(environments[-1])
+        urls = {track: self.services.url(namespace, track) for track in ("stable", "canary")}
+        self.traffic = await stack.enter_async_context(
+            TrafficGenerator(urls, lambda: self.canary_share(namespace), traffic_rate)
+        )
+
+    async def canary_share(self, namespace: str) -> float:
+        """The canary's share of the ready pods: what a Service would send it."""
+        ready = {}
+        for track, name in (("stable", APPLICATION), ("canary", f"{APPLICATION}-canary")):
+            try:
+                found = await self._shares.read_namespaced_deployment(name, namespace)
+                ready[track] = (found.status.ready_replicas if found.status else 0) or 0
+            except (client.ApiException, OSError):
+                ready[track] = 0
+        total = sum(ready.values())
+        return ready["canary"] / total if total else 0.0
+
+    @property
+    def configuration(self) -> Path:
+        return self.data_dir / "deployment.yaml"
+
+    @property
+    def home(self) -> Path:
+        """The worker's home: audit trail, ledger, builds."""
+        return self.data_dir / "worker"
+
+    @property
+    def repository(self) -> Path:
+        return self.data_dir / "repository"
+
+    def _write_configuration(self, changes: Mapping[str, Any] | None) -> None:
+        create_repository(self.repository, self.flavour)
+        places = Places(
+            repository=self.repository,
+            fronts=self._fronts,
+            prometheus_url=self.metrics.url,
+            slack_api_url=self.slack.api_url,
+        )
+        described = sandbox_configuration(places, self.times, self.flavour, changes)
+        with self.configuration.open("w") as file:
+            YAML().dump(described, file)
+
+    def environment(self) -> dict[str, str]:
+        """The variables of a worker or a command line in this world."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLACK_", "TEMPORAL_", "KUBE"))}
+        path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
+        return kept | {
+            "PATH": path,
+            "PYTHONPATH": str(CHECKOUT),
+            "PYTHONUNBUFFERED": "1",
+            "TEMPORAL_ADDRESS": self.temporal.address,
+            "ERLMCP_DEPLOY_CONFIG": str(self.configuration),
+            "ERLMCP_DEPLOY_HOME": str(self.home),
+            "ERLMCP_DEPLOY_APPLICATION": APPLICATION,
+            "KUBECONFIG": str(self._kubeconfig),
+            "SLACK_BOT_TOKEN": self.slack.token,
+        }
+
+    async def start_worker(self, *, wait: bool = True) -> None:
+        """Start the worker process, and wait until it works."""
+        log = self.data_dir / "worker.log"
+        before = log.read_text().count("working on") if log.exists() else 0
+        self.worker = await SupervisedProcess.start(
+            [sys.executable, "-m", "workers"],
+            name="worker",
+            log_file=log,
+            env=self.environment(),
+            cwd=CHECKOUT,
+        )
+        if wait:
+            await self.worker.wait_until(lambda: _says(log, before), timeout=60)
+
+    async def kill_worker(self) -> None:
+        """SIGKILL: the worker gets no chance to tidy up."""
+        if self.worker is not None:
+            await self.worker.kill()
+            self.worker = None
+
+    async def stop_worker(self) -> None:
+        """SIGTERM, and wait."""
+        if self.worker is not None:
+            await self.worker.stop(grace=30)
+            self.worker = None
+
+
+async def _says(log: Path, before: int) -> bool:
+    await asyncio.sleep(0)
+    return log.exists() and log.read_text().count("working on") > before
