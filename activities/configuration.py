@@ -20,11 +20,10 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from domain.configuration import Configuration
 from domain.configuration_checks import nearest, problems
-from domain.defaults import DEFAULTS
+from domain.defaults import defaults_for
 from domain.merging import overlay
 from domain.model import Model
 from domain.secrets import clear_secrets, looks_secret
-from domain.triggers import ALL_GATES
 
 VARIABLE = "ERLMCP_DEPLOY_CONFIG"
 """The environment variable that names the file."""
@@ -68,8 +67,7 @@ class ConfigurationError(Exception):
 def load_configuration(path: str | Path) -> Configuration:
     """Read, complete and check a deployment.yaml.
 
-    The file is laid over `domain.defaults.DEFAULTS`; ``null`` removes an entry or switches a setting off.
-    The application erlmcp of the defaults is left out if the file describes others only.
+    The file is laid over the defaults; ``null`` removes an entry or switches a setting off.
 
     Raises:
         ConfigurationError: with every mistake found.
@@ -88,7 +86,7 @@ def parse_configuration(text: str, file: str = "deployment.yaml") -> Configurati
     settings = document.plain(document.root, (), found)
     for place, remedy in clear_secrets(settings):
         found.append(document.problem(place, None, "is a secret written in clear", remedy))
-    merged = _without_removed(overlay(_defaults(settings), settings), Configuration)
+    merged = _without_removed(overlay(defaults_for(settings), settings), Configuration)
     try:
         configuration = Configuration.model_validate_json(json.dumps(merged), strict=True)
     except ValidationError as error:
@@ -222,20 +220,6 @@ class _Document:
 
 def _key(key: Any) -> str:
     return str(key).lower() if isinstance(key, bool) or key is None else str(key)
-
-
-def _defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The defaults that hold for a file; its own applications take the place of erlmcp."""
-    described = settings.get("applications")
-    if (
-        isinstance(described, Mapping)
-        and described
-        and not described.keys() & DEFAULTS["applications"].keys()
-    ):
-        # erlmcp's steps go with it; pull requests are held against the gates that stay.
-        triggers = overlay(DEFAULTS["triggers"], {"pr_validation": {"gates": [ALL_GATES]}})
-        return {**DEFAULTS, "applications": {}, "triggers": triggers}
-    return DEFAULTS
 
 
 # Types as the models declare them

@@ -94,7 +94,7 @@ def process_environment(worker: Mapping[str, str], additional: Mapping[str, str]
 
     inherited = {name: value for name, value in worker.items() if _INHERITED.fullmatch(name)}
     named = {name: _REFERENCE.sub(referenced, value) for name, value in additional.items()}
-    return {"LANG": "C.UTF-8", **inherited, "TERM": "dumb", **named}
+    return {"HOME": str(Path.home()), "LANG": "C.UTF-8", **inherited, "TERM": "dumb", **named}
 
 
 def referenced_secrets(worker: Mapping[str, str], additional: Mapping[str, str]) -> list[str]:

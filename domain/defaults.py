@@ -6,7 +6,11 @@ of compliance modes; those values are the design's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from domain.merging import overlay
+from domain.triggers import ALL_GATES, TARGETS
 
 _TRIGGERS: dict[str, Any] = {
     "dev_deployment": {
@@ -329,4 +333,44 @@ DEFAULTS: dict[str, Any] = {
     "disaster_recovery_triggers": _RECOVERY_TRIGGERS,
     "directory": {"roles": {}},
 }
-"""The configuration of an empty deployment.yaml; a file is laid over it (`domain.merging.overlay`)."""
+"""The configuration of an empty deployment.yaml."""
+
+
+def defaults_for(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the settings of a file are laid over (`domain.merging.overlay`).
+
+    The application erlmcp holds until the file describes another or removes it; and where the file removes
+    an environment, what the defaults say of that environment goes with it.
+    """
+    defaults = DEFAULTS
+    described = settings.get("applications")
+    if isinstance(described, Mapping) and described and described.get("erlmcp") is None:
+        # Its steps go with it; pull requests are held against the gates that stay.
+        triggers = overlay(DEFAULTS["triggers"], {"pr_validation": {"gates": [ALL_GATES]}})
+        defaults = {**defaults, "applications": {}, "triggers": triggers}
+    environments = settings.get("environments")
+    removed = (
+        {n for n, e in environments.items() if e is None} if isinstance(environments, Mapping) else set()
+    )
+    return _without(defaults, removed) if removed else defaults
+
+
+def _without(defaults: dict[str, Any], environments: set[str]) -> dict[str, Any]:
+    def kept(named: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in named.items() if name not in environments}
+
+    triggers = {n: t for n, t in defaults["triggers"].items() if TARGETS.get(t["action"]) not in environments}
+    offered = triggers["adhoc_deployment"]["trigger"]["inputs"]["environment"]["options"]
+    options = {"options": [o for o in offered if o not in environments]}
+    triggers = overlay(triggers, {"adhoc_deployment": {"trigger": {"inputs": {"environment": options}}}})
+    manual = defaults["gates"]["manual_approval"]
+    return {
+        **defaults,
+        "applications": {
+            name: {**application, "namespaces": kept(application["namespaces"])}
+            for name, application in defaults["applications"].items()
+        },
+        "triggers": triggers,
+        "gates": {**defaults["gates"], "manual_approval": {**manual, "approvers": kept(manual["approvers"])}},
+        "promotions": [p for p in defaults["promotions"] if not environments & {p["from_env"], p["to_env"]}],
+    }

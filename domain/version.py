@@ -28,8 +28,6 @@ def parse_version(text: str) -> semver.Version:
         raise ValueError(
             f"{text!r} has build metadata (+{version.build}), which no Kubernetes label can hold"
         )
-    if not text.isascii():
-        raise ValueError(f"{text!r} has other characters than ASCII; write for example 3.0.0 or 3.0.0-rc.1")
     if text.endswith("-"):
         raise ValueError(
             f"{text!r} ends with a dash, which no Kubernetes label may; write {text.rstrip('-')!r}"

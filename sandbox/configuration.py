@@ -50,10 +50,12 @@ class Places:
     """(namespace, track) → port"""
     prometheus_url: str | None
     slack_api_url: str
+    prefix: str = APPLICATION
+    """Of the namespaces: worlds that share a cluster keep apart by it."""
 
 
-def namespace_of(environment: str) -> str:
-    return f"{APPLICATION}-{environment}"
+def namespace_of(environment: str, prefix: str = APPLICATION) -> str:
+    return f"{prefix}-{environment}"
 
 
 def _command(name: str) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def sandbox_configuration(
     """
     overrides = {}
     for environment in ("dev", "qa", "staging", "production"):
-        namespace = namespace_of(environment)
+        namespace = namespace_of(environment, places.prefix)
         stable, canary = places.fronts.get((namespace, "stable")), places.fronts.get((namespace, "canary"))
         if stable is None:
             continue
@@ -111,6 +113,7 @@ def sandbox_configuration(
     application = {
         "repository": str(places.repository),
         "image": f"registry.example.com/{APPLICATION}:{{version}}",
+        "namespace": namespace_of("{environment}", places.prefix),
         "workload": {
             "replicas": 4,
             "liveness": None,

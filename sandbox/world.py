@@ -38,8 +38,9 @@ def erlang_is_installed() -> bool:
 class World:
     """Everything a deployment meets. Use `World.start`."""
 
-    def __init__(self, data_dir: Path, flavour: Flavour, times: Times) -> None:
+    def __init__(self, data_dir: Path, flavour: Flavour, times: Times, prefix: str) -> None:
         self.data_dir = data_dir
+        self.prefix = prefix
         self.flavour = flavour
         self.times = times
         self.temporal: TemporalServer
@@ -67,6 +68,7 @@ class World:
         kubernetes: Kubernetes | None = None,
         prefer: Literal["real", "emulator"] = "real",
         worker_kubeconfig: Path | None = None,
+        prefix: str = APPLICATION,
         traffic_rate: float = 20,
         ui: bool = False,
     ) -> AsyncIterator[World]:
@@ -75,8 +77,9 @@ class World:
         Args:
             changes: merged over the sandbox's deployment.yaml.
             worker_kubeconfig: what the worker talks to instead of the API server (a proxy with faults).
+            prefix: of the namespaces; worlds that share a cluster need different ones.
         """
-        world = cls(data_dir, flavour, times or Times())
+        world = cls(data_dir, flavour, times or Times(), prefix)
         async with AsyncExitStack() as stack:
             if temporal is None:
                 temporal = await stack.enter_async_context(TemporalServer.start(data_dir / "temporal", ui=ui))
@@ -89,21 +92,23 @@ class World:
             world.slack = await stack.enter_async_context(
                 SlackServer.start(channels=("deployments", "alerts", "incidents"))
             )
-            await world._start_services(stack, environments, traffic_rate)
+            await world._start_services(stack, environments)
+            await world._start_metrics(stack, environments[-1], traffic_rate)
             world._write_configuration(changes)
             stack.push_async_callback(world.stop_worker)
             yield world
 
-    async def _start_services(
-        self, stack: AsyncExitStack, environments: Sequence[str], traffic_rate: float
-    ) -> None:
-        tracks = [(namespace_of(e), track) for e in environments for track in ("stable", "canary")]
+    async def _start_services(self, stack: AsyncExitStack, environments: Sequence[str]) -> None:
+        tracks = [(self.namespace(e), track) for e in environments for track in ("stable", "canary")]
         self._fronts = {track: free_port() for track in tracks}
         self.services = await stack.enter_async_context(
             ServiceRunner(
                 self.kubernetes.kubeconfig_path, APPLICATION, self._fronts, self.data_dir / "services"
             )
         )
+
+    async def _start_metrics(self, stack: AsyncExitStack, environment: str, traffic_rate: float) -> None:
+        """A Prometheus over all fronts, and users of one environment."""
         targets = [
             MetricsTarget(f"127.0.0.1:{port}", {"namespace": namespace, "track": track}, APPLICATION)
             for (namespace, track), port in self._fronts.items()
@@ -112,11 +117,14 @@ class World:
         api = client.ApiClient(await self.kubernetes.client_configuration())
         stack.push_async_callback(api.close)
         self._shares = client.AppsV1Api(api)
-        namespace = namespace_of(environments[-1])
+        namespace = self.namespace(environment)
         urls = {track: self.services.url(namespace, track) for track in ("stable", "canary")}
         self.traffic = await stack.enter_async_context(
             TrafficGenerator(urls, lambda: self.canary_share(namespace), traffic_rate)
         )
+
+    def namespace(self, environment: str) -> str:
+        return namespace_of(environment, self.prefix)
 
     async def canary_share(self, namespace: str) -> float:
         """The canary's share of the ready pods: what a Service would send it."""
@@ -150,6 +158,7 @@ class World:
             fronts=self._fronts,
             prometheus_url=self.metrics.url,
             slack_api_url=self.slack.api_url,
+            prefix=self.prefix,
         )
         described = sandbox_configuration(places, self.times, self.flavour, changes)
         with self.configuration.open("w") as file:

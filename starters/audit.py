@@ -20,6 +20,7 @@ from domain.audit_report import AuditQuery, ComplianceReport, TrailVerification,
 from starters.errors import CommandError, ExitCode, usage_error
 from starters.rendering import Screen, clean
 from starters.target import JsonOption
+from workers.settings import WorkerSettings
 
 app = typer.Typer(name="audit", help="Query, verify and report on the audit trail.", no_args_is_help=True)
 
@@ -34,10 +35,10 @@ def _time(text: str) -> datetime:
 
 
 StoreOption = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "--store",
-        envvar="ERLMCP_DEPLOY_AUDIT_STORE",
+        show_default="audit.db in ERLMCP_DEPLOY_HOME",
         help="The SQLite file of the worker on this machine, or a copy of it.",
     ),
 ]
@@ -49,7 +50,6 @@ UntilOption = Annotated[
     datetime | None,
     typer.Option("--until", parser=_time, metavar="TIME", help="Before this time (ISO 8601)."),
 ]
-DEFAULT_STORE = Path("audit.db")
 
 _STATUS_STYLES = {"failed": "bold red", "refused": "bold red", "started": "cyan"}
 
@@ -57,7 +57,7 @@ _STATUS_STYLES = {"failed": "bold red", "refused": "bold red", "started": "cyan"
 @app.command()
 def query(
     *,
-    store: StoreOption = DEFAULT_STORE,
+    store: StoreOption = None,
     version: Annotated[str | None, typer.Option(help="Only events of this version.")] = None,
     actor: Annotated[str | None, typer.Option(help="Only what this person or service did.")] = None,
     category: Annotated[AuditCategory | None, typer.Option(help="Only events of this kind.")] = None,
@@ -89,7 +89,7 @@ def query(
 @app.command()
 def verify(
     *,
-    store: StoreOption = DEFAULT_STORE,
+    store: StoreOption = None,
     deployment: Annotated[str | None, typer.Option(help="Only the chain of this deployment id.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -99,7 +99,7 @@ def verify(
         verification = trail.verify(deployment)
     if deployment is not None and verification.chains == 0:
         raise usage_error(
-            f"{store} has no chain for deployment {deployment!r}",
+            f"the audit store has no chain for deployment {deployment!r}",
             remedy="name the workflow id, e.g. deployment:erlmcp:staging:3.0.0",
         )
     screen.document({**verification.model_dump(mode="json"), "intact": verification.intact})
@@ -111,7 +111,7 @@ def verify(
 @app.command()
 def report(
     *,
-    store: StoreOption = DEFAULT_STORE,
+    store: StoreOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
     as_json: JsonOption = False,
@@ -129,8 +129,9 @@ def report(
 
 
 @contextmanager
-def _trail(store: Path) -> Iterator[SqliteAuditTrail]:
-    remedy = "name the worker's store with --store or ERLMCP_DEPLOY_AUDIT_STORE"
+def _trail(named: Path | None) -> Iterator[SqliteAuditTrail]:
+    store = named or WorkerSettings().audit_store
+    remedy = "name the worker's store with --store, or its directory with ERLMCP_DEPLOY_HOME"
     if not store.is_file():
         raise usage_error(f"there is no audit store {store}", remedy=remedy)
     if not os.access(store, os.R_OK):

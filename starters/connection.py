@@ -18,7 +18,8 @@ from urllib.parse import quote, urlsplit
 
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfigProfile
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.runtime import Runtime, TelemetryConfig
+from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 
 from starters.errors import CommandError, ExitCode, usage_error
 from workflows.conversion import data_converter
@@ -26,7 +27,7 @@ from workflows.conversion import data_converter
 DEPLOYMENTS_QUEUE = "deployments"
 DEFAULT_ADDRESS = "localhost:7233"
 CONNECT_TIMEOUT = timedelta(seconds=10)
-ANSWER_TIMEOUT = timedelta(seconds=8)
+ANSWER_TIMEOUT = timedelta(seconds=5)
 """How long a worker may take to answer a query."""
 
 TRANSIENT = frozenset(
@@ -84,10 +85,20 @@ async def connect() -> Client:
         ) from None
     try:
         return await Client.connect(
-            **settings, data_converter=data_converter, connect_timeout=CONNECT_TIMEOUT
+            **settings,
+            data_converter=data_converter,
+            connect_timeout=CONNECT_TIMEOUT,
+            retry_config=RetryConfig(max_elapsed_time_millis=4000),
+            runtime=quiet_runtime(),
         )
     except (RuntimeError, ValueError) as error:
         raise unreachable(_first_cause(str(error))) from None
+
+
+@functools.cache
+def quiet_runtime() -> Runtime:
+    """Temporal's core would log to stdout, where the answer goes; failures are told in words anyway."""
+    return Runtime(telemetry=TelemetryConfig(logging=None))
 
 
 def unreachable(reason: str) -> CommandError:

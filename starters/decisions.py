@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 from rich.text import Text
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFailedError
+from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.exceptions import FailureError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.approval import ApprovalState, ApprovalStatus, DecisionMessage, DecisionRequest, Verb
 from domain.deployment import DeploymentStatus
-from starters.connection import TRANSIENT, command
+from starters.connection import command
 from starters.errors import CommandError, usage_error
 from starters.finding import Where, connect_to, describe, read_status, running
 from starters.following import NoAnswerError, decode
@@ -32,7 +32,7 @@ from starters.target import (
     require_actor,
 )
 
-DECISION_TIMEOUT = 20.0
+DECISION_TIMEOUT = 15.0
 """Seconds a worker may take to answer a decision."""
 
 GateOption = Annotated[
@@ -109,31 +109,51 @@ async def _decide(
     screen = Screen(as_json=as_json)
     client, target = await connect_to(where)
     message = DecisionMessage(actor=person, comment=comment, source="cli", gate=gate, id=str(uuid.uuid4()))
-    approval_id = await _open_approval(client, target, gate)
+    approval_id, answering = await _open_approval(client, target, gate)
     if approval_id is None:
         await _decide_early(client, screen, target, verb, message)
+        return
+    if not answering:
+        await _leave_word(client, screen, approval_id, verb, message)
         return
     status = await _ask(client, approval_id, DecisionRequest(decision=verb, **message.model_dump()))
     screen.document({"outcome": "counted", "approval": status.model_dump(mode="json")})
     screen.show(_counted(verb, status), approval_view(status, datetime.now(UTC)))
 
 
-async def _open_approval(client: Client, target: Target, gate: str | None) -> str | None:
-    """The id of the approval that is open now, if one is."""
+async def _open_approval(client: Client, target: Target, gate: str | None) -> tuple[str | None, bool]:
+    """The id of the approval that is open now, if one is, and whether a worker answers for it."""
     if gate is not None:
-        described = await describe(client, target.id_of("approval", gate))
-        is_open = described is not None and described.status is WorkflowExecutionStatus.RUNNING
-        return target.id_of("approval", gate) if is_open else None
+        approval_id = target.id_of("approval", gate)
+        try:
+            approval = await read_status(client, approval_id, ApprovalStatus)
+        except NoAnswerError:
+            return approval_id, False
+        if approval is not None and approval.state is ApprovalState.PENDING:
+            return approval_id, True
+        return None, True
     try:
         status = await read_status(client, target.id_of("deployment"), DeploymentStatus)
     except NoAnswerError:
-        status = None
-    if status is not None and status.state.final:
-        return None
-    if status is not None and status.approval is not None:
-        return status.approval.id if status.approval.state is ApprovalState.PENDING else None
-    found = await running(client, target.id_of("approval", ""))
-    return found[0].workflow_id if found else None
+        found = await running(client, target.id_of("approval", ""))
+        return (found[0].workflow_id if found else None), False
+    if status is None or status.approval is None or status.approval.state is not ApprovalState.PENDING:
+        return None, True
+    return status.approval.id, True
+
+
+async def _leave_word(
+    client: Client, screen: Screen, approval_id: str, verb: Verb, message: DecisionMessage
+) -> None:
+    """No worker can judge the decision now: the server keeps it, as a signal, until one can."""
+    await client.get_workflow_handle(approval_id).signal(str(verb), message)
+    screen.document({"outcome": "kept", "approval_id": approval_id, "state": None})
+    screen.show(
+        Text.assemble(
+            (f"✔ {verb} kept", "bold yellow"),
+            ": no worker answers at the moment; it is judged when one is back (erlmcp-deploy worker)",
+        )
+    )
 
 
 async def _ask(client: Client, approval_id: str, request: DecisionRequest) -> ApprovalStatus:
@@ -143,22 +163,22 @@ async def _ask(client: Client, approval_id: str, request: DecisionRequest) -> Ap
         CommandError: it was refused, or nobody answers.
     """
     handle = client.get_workflow_handle(approval_id)
+    asking = asyncio.ensure_future(handle.execute_update("decide", request, id=request.id))
     try:
-        async with asyncio.timeout(DECISION_TIMEOUT):
-            answer: object = await handle.execute_update("decide", request, id=request.id)
+        await asyncio.wait({asking}, timeout=DECISION_TIMEOUT)
+        if not asking.done():
+            raise _unanswered(approval_id)
+        return decode(ApprovalStatus, asking.result())
     except WorkflowUpdateFailedError as error:
         cause = error.cause
         reason = cause.message if isinstance(cause, FailureError) else str(cause)
         raise CommandError(f"refused: {reason}") from None
     except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            raise CommandError(f"refused: the approval {approval_id} has just been closed") from None
-        if error.status not in TRANSIENT or error.status is RPCStatusCode.UNAVAILABLE:
+        if error.status is not RPCStatusCode.NOT_FOUND:
             raise
-        raise _unanswered(approval_id) from None
-    except TimeoutError:
-        raise _unanswered(approval_id) from None
-    return decode(ApprovalStatus, answer)
+        raise CommandError(f"refused: the approval {approval_id} has just been closed") from None
+    finally:
+        asking.cancel()
 
 
 def _unanswered(approval_id: str) -> CommandError:
@@ -195,8 +215,11 @@ async def _decide_early(
     else:
         if status is None or status.state.final:
             raise _not_running(target, status)
-        if status.approval is not None and status.approval.state is not ApprovalState.PENDING:
-            reason = status.approval.reason or str(status.approval.state)
+        approval = status.approval
+        if approval is not None and message.gate not in (None, approval.gate_name):
+            raise CommandError(f"refused: there is no gate {message.gate!r}, but {approval.gate_name!r}")
+        if approval is not None and approval.state is not ApprovalState.PENDING:
+            reason = approval.reason or str(approval.state)
             raise CommandError(f"refused: the approval is closed: {clean(reason)}")
     if verb is Verb.COMMENT:
         raise CommandError(

@@ -56,6 +56,7 @@ class Board:
             problem=self._problem,
             url=self._url,
             width=self._console.width,
+            height=None if self._status.state.final else self._console.height,
         )
 
 
@@ -68,6 +69,7 @@ class Log:
         self._before = seen
         self._problem: str | None = None
         self._grouped = False
+        self._called = False
 
     def update(self, status: DeploymentStatus | None, problem: str | None) -> None:
         now = datetime.now(UTC)
@@ -94,16 +96,14 @@ class Log:
         self._grouped = True
 
     def _call_for_approval(self, status: DeploymentStatus) -> None:
-        if status.state is DeploymentState.APPROVAL and (
-            self._before is None or self._before.state is not DeploymentState.APPROVAL
-        ):
-            target = " ".join(target_words(status.application, status.environment, status.version))
-            if status.waiting_for is not None:
-                github_actions.annotate(
-                    "notice",
-                    "Approval needed",
-                    f"{status.waiting_for}: erlmcp-deploy approve {target}",
-                )
+        """Tell the people who look at the job's page, once."""
+        if self._called or status.state is not DeploymentState.APPROVAL or status.waiting_for is None:
+            return
+        self._called = True
+        target = " ".join(target_words(status.application, status.environment, status.version))
+        github_actions.annotate(
+            "notice", "Approval needed", f"{status.waiting_for}: erlmcp-deploy approve {target}"
+        )
 
     def _line(self, at: datetime, text: str) -> None:
         line = Text.assemble((f"{at.astimezone():%H:%M:%S} ", "dim"), clean(text))

@@ -137,16 +137,24 @@ def command_line(*words: str) -> Text:
 
 
 def deployment_board(
-    status: DeploymentStatus, now: datetime, *, problem: str | None = None, url: str | None = None, width: int
+    status: DeploymentStatus,
+    now: datetime,
+    *,
+    problem: str | None = None,
+    url: str | None = None,
+    width: int,
+    height: int | None = None,
 ) -> RenderableType:
     """Everything about one deployment: stages, gates, approval, canary, roll-back, what can be done.
 
     Args:
         problem: why the picture may be old.
         width: columns there are.
+        height: lines there are; none if they may be scrolled.
     """
+    compact = height is not None and height < 32
     parts: list[RenderableType] = [_heading(status, now), Text()]
-    stages, gates = _stages(status, now), _gates(status.gates)
+    stages, gates = _stages(status, now, compact=compact), _gates(status.gates)
     if gates is None:
         parts.append(stages)
     elif width >= 90:
@@ -217,7 +225,7 @@ def stage_times(status: DeploymentStatus, now: datetime) -> list[tuple[Transitio
     return times
 
 
-def _stages(status: DeploymentStatus, now: datetime) -> Table:
+def _stages(status: DeploymentStatus, now: datetime, *, compact: bool) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
@@ -244,8 +252,12 @@ def _stages(status: DeploymentStatus, now: datetime) -> Table:
     entered_states = {entered.state for entered, _ in times}
     latest = max((_STAGES.index(s) for s in entered_states if s in _STAGES), default=-1)
     if not broken and not status.state.final:
-        for ahead in (*_STAGES[latest + 1 :], DeploymentState.COMPLETED):
-            table.add_row(Text(f"○ {ahead}", style="dim"), "", "")
+        ahead = (*_STAGES[latest + 1 :], DeploymentState.COMPLETED)
+        if compact and len(ahead) > 1:
+            table.add_row(Text(f"○ {len(ahead)} more", style="dim"), "", "")
+        else:
+            for state in ahead:
+                table.add_row(Text(f"○ {state}", style="dim"), "", "")
     return table
 
 
@@ -555,6 +567,11 @@ def changes(before: DeploymentStatus | None, after: DeploymentStatus, now: datet
         *_canary_changes(None if before is None else before.canary, after.canary, now),
         *_approval_changes(None if before is None else before.approval, after.approval),
     ]
+    rollback = after.rollback
+    if rollback is not None and (before is None or before.rollback != rollback):
+        done = "done" if rollback.succeeded else "not done" if after.state.final else "begun"
+        goal = rollback.to_version or "the earlier state"
+        lines.append(Line(after.finished_at or now, f"roll-back to {goal} {done}: {rollback.reason}"))
     known = 0 if before is None else len(before.history)
     for entered in after.history[known:]:
         reason = f": {entered.reason}" if entered.reason else ""
@@ -564,11 +581,6 @@ def changes(before: DeploymentStatus | None, after: DeploymentStatus, now: datet
         lines.append(Line(now, f"waiting for {after.waiting_for}{place}"))
     if before is not None and before.paused != after.paused:
         lines.append(Line(now, "paused" if after.paused else "resumed"))
-    rollback = after.rollback
-    if rollback is not None and (before is None or before.rollback != rollback):
-        done = "done" if rollback.succeeded else "not done" if after.state.final else "begun"
-        goal = rollback.to_version or "the earlier state"
-        lines.append(Line(after.finished_at or now, f"roll-back to {goal} {done}: {rollback.reason}"))
     return [line._replace(text=clean(line.text)) for line in sorted(lines, key=lambda line: line.at)]
 
 

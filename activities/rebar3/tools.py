@@ -93,7 +93,10 @@ async def measure_compile(bench: Workbench) -> Finding:
         "warnings": len(found.warnings),
     }
     evidence = [*found.errors, *found.warnings] if result.status != 0 else list(found.warnings)
-    if found.warnings_as_errors:
+    if "warnings_as_errors" in bench.environment.get("ERL_COMPILER_OPTIONS", ""):
+        measurements["warnings_as_errors"] = True
+        evidence.append("ERL_COMPILER_OPTIONS of the step has warnings_as_errors")
+    elif found.warnings_as_errors:
         measurements["warnings_as_errors"] = all(found.warnings_as_errors.values())
         for application, active in found.warnings_as_errors.items():
             evidence.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,21 +17,19 @@ from kubernetes.aio import client
 class ClusterAccess:
     """One administrator's way into a cluster of the sandbox.
 
-    `certificate_authority` is PEM text, or None for plain HTTP on loopback.
+    `certificate_authority` is the PEM text of the authority the server's certificate is checked by.
     """
 
     name: str
     server: str
     token: str
-    certificate_authority: str | None = None
+    certificate_authority: str
 
     @property
     def kubeconfig(self) -> dict[str, Any]:
         """The access as a kubeconfig document (`kubectl config view` of it is complete)."""
-        cluster: dict[str, Any] = {"server": self.server}
-        if self.certificate_authority is not None:
-            encoded = base64.b64encode(self.certificate_authority.encode()).decode()
-            cluster["certificate-authority-data"] = encoded
+        authority = base64.b64encode(self.certificate_authority.encode()).decode()
+        cluster = {"server": self.server, "certificate-authority-data": authority}
         return {
             "apiVersion": "v1",
             "kind": "Config",
@@ -46,6 +45,10 @@ class ClusterAccess:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             yaml.safe_dump(self.kubeconfig, file, sort_keys=False)
         return path
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """Trust in this server and no other, for HTTP clients."""
+        return ssl.create_default_context(cadata=self.certificate_authority)
 
     def client_configuration(self) -> client.Configuration:
         """A fresh `kubernetes.aio` configuration; nothing is shared with the library's global default."""

@@ -1,8 +1,9 @@
-"""Throw-away certificates and keys for an API server on loopback."""
+"""Throw-away certificates and keys for API servers on loopback."""
 
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,14 +18,26 @@ CLOCK_SKEW = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class ServerCredentials:
-    """Files an API server needs: its serving certificate and the key that signs service account tokens."""
+class ServerCertificate:
+    """What a server on loopback serves with; `authority` is the PEM text its clients trust."""
 
-    certificate_authority: str
+    authority: str
     certificate: Path
     private_key: Path
-    service_account_private_key: Path
-    service_account_public_key: Path
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """For servers of Python."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.certificate, self.private_key)
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAccountKey:
+    """Files of the key pair that signs and checks service account tokens."""
+
+    private_key: Path
+    public_key: Path
 
 
 def _private_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
@@ -41,8 +54,8 @@ def _write_private(path: Path, content: bytes) -> Path:
     return path
 
 
-def create_server_credentials(directory: Path) -> ServerCredentials:
-    """Create a certificate authority, a serving certificate for loopback and a service account key pair."""
+def create_server_certificate(directory: Path) -> ServerCertificate:
+    """Create a certificate authority and a certificate for loopback signed by it."""
     directory.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC)
     authority_key = ec.generate_private_key(ec.SECP256R1())
@@ -68,7 +81,7 @@ def create_server_credentials(directory: Path) -> ServerCredentials:
     ]
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kube-apiserver")]))
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sandbox-server")]))
         .issuer_name(authority_name)
         .public_key(server_key.public_key())
         .serial_number(x509.random_serial_number())
@@ -85,24 +98,28 @@ def create_server_credentials(directory: Path) -> ServerCredentials:
         )
         .sign(authority_key, hashes.SHA256())
     )
-    # The API server accepts EC keys here too, but only RSA works with every release since 1.20.
-    service_account_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    service_account_public = directory / "service-account.pub"
-    service_account_public.write_bytes(
-        service_account_key.public_key().public_bytes(
+    certificate_path = directory / "server.crt"
+    certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return ServerCertificate(
+        authority=authority.public_bytes(serialization.Encoding.PEM).decode(),
+        certificate=certificate_path,
+        private_key=_write_private(directory / "server.key", _private_pem(server_key)),
+    )
+
+
+def create_service_account_key(directory: Path) -> ServiceAccountKey:
+    """Create the key pair of an API server's service accounts."""
+    directory.mkdir(parents=True, exist_ok=True)
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    public_key = directory / "service-account.pub"
+    public_key.write_bytes(
+        key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
     )
-    certificate_path = directory / "apiserver.crt"
-    certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    return ServerCredentials(
-        certificate_authority=authority.public_bytes(serialization.Encoding.PEM).decode(),
-        certificate=certificate_path,
-        private_key=_write_private(directory / "apiserver.key", _private_pem(server_key)),
-        service_account_private_key=_write_private(
-            directory / "service-account.key", _private_pem(service_account_key)
-        ),
-        service_account_public_key=service_account_public,
+    return ServiceAccountKey(
+        private_key=_write_private(directory / "service-account.key", _private_pem(key)),
+        public_key=public_key,
     )
 
 

@@ -10,7 +10,6 @@ import asyncio
 import os
 import secrets
 import shutil
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -22,7 +21,12 @@ import httpx
 from kubernetes.aio import client
 
 from sandbox.kubernetes.access import ClusterAccess
-from sandbox.kubernetes.certificates import ServerCredentials, create_server_credentials
+from sandbox.kubernetes.certificates import (
+    ServerCertificate,
+    ServiceAccountKey,
+    create_server_certificate,
+    create_service_account_key,
+)
 from sandbox.processes import ProcessFailedError, SupervisedProcess, free_port
 
 KUBERNETES_VERSION = "1.20.2"
@@ -133,19 +137,19 @@ class ControlPlane:
 
 async def _start(programs: ControlPlanePrograms, data_dir: Path, stack: AsyncExitStack) -> ControlPlane:
     # A free port can be taken by another process before the program binds it: then all starts afresh.
-    for attempt in range(1, START_ATTEMPTS + 1):
-        directory = data_dir / f"attempt-{attempt}" if attempt > 1 else data_dir
-        attempt_stack = AsyncExitStack()
-        try:
-            control_plane = await _start_once(programs, directory, attempt_stack)
-        except BaseException as error:
-            await attempt_stack.aclose()
-            if attempt == START_ATTEMPTS or "address already in use" not in str(error):
-                raise
-        else:
-            await stack.enter_async_context(attempt_stack)
-            return control_plane
-    raise AssertionError("unreachable: the last attempt returns or raises")
+    attempt = 1
+    while True:
+        directory = data_dir if attempt == 1 else data_dir / f"attempt-{attempt}"
+        async with AsyncExitStack() as attempt_stack:
+            try:
+                control_plane = await _start_once(programs, directory, attempt_stack)
+            except ProcessFailedError as error:
+                if attempt == START_ATTEMPTS or "address already in use" not in str(error):
+                    raise
+            else:
+                await stack.enter_async_context(attempt_stack.pop_all())
+                return control_plane
+        attempt += 1
 
 
 async def _start_once(programs: ControlPlanePrograms, data_dir: Path, stack: AsyncExitStack) -> ControlPlane:
@@ -154,12 +158,13 @@ async def _start_once(programs: ControlPlanePrograms, data_dir: Path, stack: Asy
         free_port() for _ in range(5)
     )
     etcd_url = f"http://127.0.0.1:{client_port}"
-    credentials = create_server_credentials(data_dir / "pki")
+    certificate = create_server_certificate(data_dir / "pki")
+    service_account_key = create_service_account_key(data_dir / "pki")
     access = ClusterAccess(
         name="sandbox",
         server=f"https://127.0.0.1:{secure_port}",
         token=secrets.token_hex(16),
-        certificate_authority=credentials.certificate_authority,
+        certificate_authority=certificate.authority,
     )
     kubeconfig = access.write_kubeconfig(data_dir / "kubeconfig")
 
@@ -179,19 +184,20 @@ async def _start_once(programs: ControlPlanePrograms, data_dir: Path, stack: Asy
         f"--listen-client-urls={etcd_url}",
         f"--advertise-client-urls={etcd_url}",
         f"--listen-peer-urls=http://127.0.0.1:{peer_port}",
-        "--snapshot-count=10000",
     )
-    await run(programs.apiserver, *_apiserver_flags(credentials, access, data_dir, etcd_url, secure_port))
-    trust = ssl.create_default_context(cadata=access.certificate_authority)
+    await run(
+        programs.apiserver,
+        *_apiserver_flags(certificate, service_account_key, _tokens(access, data_dir), etcd_url, secure_port),
+    )
     async with (
-        httpx.AsyncClient(base_url=access.server, verify=trust) as http,
+        httpx.AsyncClient(base_url=access.server, verify=access.ssl_context(), trust_env=False) as http,
         client.ApiClient(access.client_configuration()) as api,
     ):
         await _poll(lambda: _serves(http), started, "did not become ready")
         await run(
             programs.controller_manager,
             f"--kubeconfig={kubeconfig}",
-            f"--service-account-private-key-file={credentials.service_account_private_key}",
+            f"--service-account-private-key-file={service_account_key.private_key}",
             "--leader-elect=false",
             "--port=0",
             "--secure-port=0",
@@ -220,28 +226,36 @@ async def _start_once(programs: ControlPlanePrograms, data_dir: Path, stack: Asy
     return ControlPlane(access=access, kubeconfig_path=kubeconfig, data_dir=data_dir)
 
 
+def _tokens(access: ClusterAccess, data_dir: Path) -> Path:
+    """The file by which the API server knows the administrator."""
+    path = data_dir / "tokens.csv"
+    path.touch(mode=0o600)
+    path.write_text(f'{access.token},admin,admin,"system:masters"\n', encoding="utf-8")
+    return path
+
+
 def _apiserver_flags(
-    credentials: ServerCredentials, access: ClusterAccess, data_dir: Path, etcd_url: str, port: int
+    certificate: ServerCertificate,
+    service_account_key: ServiceAccountKey,
+    tokens: Path,
+    etcd_url: str,
+    port: int,
 ) -> list[str]:
-    tokens = data_dir / "pki" / "tokens.csv"
-    tokens.touch(mode=0o600)
-    tokens.write_text(f'{access.token},admin,admin,"system:masters"\n', encoding="utf-8")
     return [
         f"--etcd-servers={etcd_url}",
         "--bind-address=127.0.0.1",
         "--advertise-address=127.0.0.1",
         f"--secure-port={port}",
         "--insecure-port=0",
-        f"--cert-dir={data_dir / 'pki'}",
-        f"--tls-cert-file={credentials.certificate}",
-        f"--tls-private-key-file={credentials.private_key}",
+        f"--tls-cert-file={certificate.certificate}",
+        f"--tls-private-key-file={certificate.private_key}",
         f"--token-auth-file={tokens}",
         "--authorization-mode=RBAC",
         "--service-cluster-ip-range=10.0.0.0/24",
         "--endpoint-reconciler-type=none",
         "--service-account-issuer=https://kubernetes.default.svc",
-        f"--service-account-key-file={credentials.service_account_public_key}",
-        f"--service-account-signing-key-file={credentials.service_account_private_key}",
+        f"--service-account-key-file={service_account_key.public_key}",
+        f"--service-account-signing-key-file={service_account_key.private_key}",
         "--disable-admission-plugins=ServiceAccount",
         "--kubelet-preferred-address-types=Hostname",
     ]

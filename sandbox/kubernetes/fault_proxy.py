@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from sandbox.kubernetes.access import ClusterAccess
+from sandbox.kubernetes.certificates import create_server_certificate
 
 WRITES: Final = frozenset({HTTPMethod.POST, HTTPMethod.PUT, HTTPMethod.PATCH, HTTPMethod.DELETE})
 READS: Final = frozenset({HTTPMethod.GET, HTTPMethod.HEAD})
@@ -69,9 +69,9 @@ class RecordedWrite:
 
 @dataclass(slots=True)
 class Fault:
-    """One way to fail, for requests whose method and path match, `times` times or until it is cleared.
+    """One way to fail, for matching requests, `times` times or until it is cleared.
 
-    `hits` counts the requests it has met.
+    `path` is searched in the path without its query; `hits` counts the requests the fault has met.
     """
 
     kind: Literal["refuse", "delay", "drop_request", "drop_response"]
@@ -116,19 +116,17 @@ class FaultProxy:
     @asynccontextmanager
     async def start(cls, upstream: ClusterAccess, data_dir: Path) -> AsyncIterator[FaultProxy]:
         """Serve on a free port of loopback for the time of the context; `data_dir` gets its kubeconfig."""
-        trust: ssl.SSLContext | bool = True
-        if upstream.certificate_authority is not None:
-            trust = ssl.create_default_context(cadata=upstream.certificate_authority)
         data_dir.mkdir(parents=True, exist_ok=True)
+        certificate = create_server_certificate(data_dir / "fault-proxy-pki")
         listener = socket.create_server(("127.0.0.1", 0))
         access = replace(
             upstream,
             name=f"{upstream.name}-faulty",
-            server=f"http://127.0.0.1:{listener.getsockname()[1]}",
-            certificate_authority=None,
+            server=f"https://127.0.0.1:{listener.getsockname()[1]}",
+            certificate_authority=certificate.authority,
         )
         async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=trust, limit=0),
+            connector=aiohttp.TCPConnector(ssl=upstream.ssl_context(), limit=0),
             timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,
             skip_auto_headers=("Accept-Encoding", "Content-Type", "User-Agent"),
@@ -143,7 +141,7 @@ class FaultProxy:
             )
             await runner.setup()
             try:
-                await web.SockSite(runner, listener).start()
+                await web.SockSite(runner, listener, ssl_context=certificate.ssl_context()).start()
                 yield proxy
             finally:
                 await runner.cleanup()
@@ -243,19 +241,22 @@ class FaultProxy:
             if fault.kind == "drop_request":
                 return _drop(request)
             await asyncio.sleep(fault.delay_seconds)
-        async with self._session.request(
-            request.method,
-            URL(f"{self._upstream}{request.raw_path}", encoded=True),
-            headers=_end_to_end(request.headers),
-            data=body or None,
-            allow_redirects=False,
-        ) as answer:
-            if request.method in WRITES and answer.ok:
-                self.writes.append(_recorded(request, body, answer.status))
-            if fault is not None and fault.kind == "drop_response":
-                await answer.read()
-                return _drop(request)
-            return await self._forward(request, answer)
+        try:
+            async with self._session.request(
+                request.method,
+                URL(f"{self._upstream}{request.raw_path}", encoded=True),
+                headers=_end_to_end(request.headers),
+                data=body or None,
+                allow_redirects=False,
+            ) as answer:
+                if request.method in WRITES and answer.ok:
+                    self.writes.append(_recorded(request, body, answer.status))
+                if fault is not None and fault.kind == "drop_response":
+                    await answer.read()
+                    return _drop(request)
+                return await self._forward(request, answer)
+        except aiohttp.ClientConnectionError:
+            return _drop(request)  # no API server: its client sees what it would see without a proxy
 
     async def _forward(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         if answer.content_length is not None or request.method == HTTPMethod.HEAD:

@@ -109,7 +109,9 @@ def test_expressions(text: str, name: str, comparison: str) -> None:
     assert parse_expression(text) == (name, comparison)
 
 
-@pytest.mark.parametrize("text", ["", "errors", "== 0", "errors = 0", "errors == ", "errors is 0", "a b == 0"])
+@pytest.mark.parametrize(
+    "text", ["", "errors", "== 0", "errors = 0", "errors == ", "errors is 0", "a b == 0"]
+)
 def test_what_is_no_expression_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="write"):
         parse_expression(text)

@@ -33,7 +33,9 @@ def test_read(text: str, seconds: float) -> None:
     assert parse_duration(text).total_seconds() == seconds
 
 
-@pytest.mark.parametrize("text", ["", "5", "m", "5 m", "-5m", "5x", "5m!", "1h 30m", "five minutes", "9" * 30 + "y"])
+@pytest.mark.parametrize(
+    "text", ["", "5", "m", "5 m", "-5m", "5x", "5m!", "1h 30m", "five minutes", "9" * 30 + "y"]
+)
 def test_what_is_no_duration_is_refused_with_a_remedy(text: str) -> None:
     with pytest.raises(ValueError, match=r"write"):
         parse_duration(text)

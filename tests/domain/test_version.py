@@ -13,7 +13,9 @@ from domain.version import commit_prefix, commit_version, is_breaking, is_newer,
 _LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 
-@pytest.mark.parametrize("text", ["3.0.0", "0.0.1", "1.2.3-rc.1", "10.20.30-alpha-1.x", "0.0.0-main.g1a2b3c4"])
+@pytest.mark.parametrize(
+    "text", ["3.0.0", "0.0.1", "1.2.3-rc.1", "10.20.30-alpha-1.x", "0.0.0-main.g1a2b3c4"]
+)
 def test_accepted(text: str) -> None:
     assert str(parse_version(text)) == text
     assert _LABEL.fullmatch(text)
@@ -57,7 +59,12 @@ def test_the_design_s_example() -> None:
 
 @pytest.mark.parametrize(
     ("older", "newer"),
-    [("1.0.0-rc.1", "1.0.0"), ("1.9.0", "1.10.0"), ("1.0.0-rc.2", "1.0.0-rc.10"), ("0.0.0-main.g1234567", "0.0.1")],
+    [
+        ("1.0.0-rc.1", "1.0.0"),
+        ("1.9.0", "1.10.0"),
+        ("1.0.0-rc.2", "1.0.0-rc.10"),
+        ("0.0.0-main.g1234567", "0.0.1"),
+    ],
 )
 def test_order(older: str, newer: str) -> None:
     assert is_newer(newer, older)

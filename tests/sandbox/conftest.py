@@ -1,8 +1,7 @@
-"""The sample repositories and their releases; tests of Erlang are skipped without it, unless forbidden."""
+"""The sample repositories and their releases."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,21 +9,6 @@ from pathlib import Path
 import pytest
 
 from sandbox.sample import VERSIONS, Flavour, create_repository
-
-_INSTALL = (
-    "apt-get install --no-install-recommends erlang-dev erlang-tools erlang-reltool erlang-eunit"
-    " erlang-common-test erlang-dialyzer rebar3"
-)
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    missing = [program for program in ("erl", "rebar3") if shutil.which(program) is None]
-    if item.get_closest_marker("erlang") is None or not missing:
-        return
-    reason = f"{' and '.join(missing)} not on PATH: {_INSTALL}"
-    if os.environ.get("CI_FORBID_SKIPS") == "1":
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

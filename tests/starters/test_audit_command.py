@@ -37,7 +37,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def run(store: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(app, ["audit", *arguments], env={"ERLMCP_DEPLOY_AUDIT_STORE": str(store)})
+    return CliRunner().invoke(app, ["audit", *arguments], env={"ERLMCP_DEPLOY_HOME": str(store.parent)})
 
 
 def test_query_lists_what_matches(store: Path) -> None:
@@ -117,7 +117,7 @@ def test_words_from_outside_cannot_steer_the_terminal(store: Path) -> None:
 
 
 def test_what_is_typed_wrong_exits_2_with_the_remedy(store: Path, tmp_path: Path) -> None:
-    missing = run(tmp_path / "nothing.db", "verify")
+    missing = run(store, "verify", "--store", str(tmp_path / "nothing.db"))
     assert (missing.exit_code, "there is no audit store" in missing.output) == (2, True)
     assert run(store, "query", "--since", "yesterday").exit_code == 2
     assert run(store, "verify", "--deployment", "deployment:nothing").exit_code == 2
@@ -127,5 +127,6 @@ def test_a_file_that_is_no_audit_store_is_no_intact_trail(tmp_path: Path) -> Non
     sqlite3.connect(tmp_path / "other.db").execute("CREATE TABLE t (x)").connection.close()
     (tmp_path / "text.db").write_text("this is not a database " * 100)
 
-    assert run(tmp_path / "other.db", "verify").exit_code == 1
-    assert run(tmp_path / "text.db", "verify").exit_code == 1
+    for name in ("other.db", "text.db"):
+        answer = CliRunner().invoke(app, ["audit", "verify", "--store", str(tmp_path / name)])
+        assert (answer.exit_code, name in answer.output) == (1, True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 from pathlib import Path
@@ -143,9 +142,8 @@ async def test_the_actor_comes_from_the_environment_or_from_git(
     nobody = {"ERLMCP_DEPLOY_ACTOR": None, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
 
     by_ci = await cli("deploy", "dev", "1.0.0", "--wait", "--json", **nobody, GITHUB_ACTOR="octocat")
-    by_git = await cli(
-        "deploy", "dev", "1.0.1", "--wait", "--json", **nobody | {"GIT_CONFIG_GLOBAL": str(tmp_path / "gitconfig")}
-    )  # fmt: skip
+    gita = nobody | {"GIT_CONFIG_GLOBAL": str(tmp_path / "gitconfig")}
+    by_git = await cli("deploy", "dev", "1.0.1", "--wait", "--json", **gita)
     by_nobody = await cli("deploy", "dev", "1.0.2", **nobody)
 
     assert json.loads(by_ci.stdout)["status"]["actor"] == "octocat"
@@ -279,16 +277,24 @@ async def test_a_github_job_gets_annotations_outputs_groups_and_a_summary(
     assert "| compile | ✅ passed | errors 0 |" in summary
 
 
-async def test_a_github_job_that_waits_for_people_asks_for_them(
-    cli: CommandLine, world: World, tmp_path: Path
-) -> None:
-    await cli("deploy", "production", "1.0.0", "--actor", CARL)
-    await cli("reject", "production", "1.0.0", "--actor", "mallory@example.com")
-    watching = asyncio.create_task(cli("watch", "production", "1.0.0", GITHUB_ACTIONS="true"))
-    while (await cli("reject", "production", "1.0.0")).exit_code != 0:
-        await asyncio.sleep(0.05)
+async def test_a_github_job_that_waits_for_people_asks_for_them(cli: CommandLine, world: World) -> None:
+    # given a job that waits for a deployment to production
+    job = await cli.start("deploy", "production", "1.0.0", "--wait", "--actor", CARL, GITHUB_ACTIONS="true")
+    assert job.stderr is not None
 
-    answer = await watching
+    # when the gate opens
+    while not (line := (await job.stderr.readline()).decode()).startswith("::notice title=Approval needed"):
+        assert line, "the job ended without asking for approval"
 
-    assert answer.exit_code == 3
-    assert "::error title=" in answer.stderr
+    # then the job's page says who must do what, and a rejection fails the job
+    assert f"change_board: erlmcp-deploy approve production 1.0.0 -a {cli.application}" in line
+    assert (
+        await cli("reject", "production", "1.0.0", "--comment", "100% no\n::error::forged")
+    ).exit_code == 0
+    _, err = await job.communicate()
+    assert job.returncode == 3
+    commands = [line for line in err.decode().splitlines() if line.startswith("::error")]
+    assert commands == [
+        f"::error title={cli.application} 1.0.0 → production%3A Rejected"
+        "::rejected by ada@example.com: 100%25 no ::error::forged"
+    ]

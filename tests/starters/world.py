@@ -315,7 +315,7 @@ class CommandLine:
         }
 
     async def __call__(self, *arguments: str, **environment: str | None) -> Result:
-        """Run it in this process, in a thread of its own."""
+        """Run it in this process, one at a time: the runner exchanges the process's own streams."""
         return await asyncio.to_thread(
             CliRunner().invoke, app, list(arguments), env={**self.environment, **environment}
         )

@@ -19,8 +19,10 @@ import httpx
 from kubernetes.aio import client
 
 from sandbox.kubernetes.access import ClusterAccess
+from sandbox.kubernetes.certificates import create_server_certificate
 from sandbox.processes import SupervisedProcess, free_port
 
+START_TIMEOUT_SECONDS: Final = 60.0
 TOKEN_VARIABLE: Final = "KUBERNETES_EMULATOR_TOKEN"
 REPOSITORY: Final = Path(__file__).resolve().parents[3]
 
@@ -43,17 +45,26 @@ class Emulator:
         """
         data_dir.mkdir(parents=True, exist_ok=True)
         port = free_port()
+        certificate = create_server_certificate(data_dir / "pki")
         access = ClusterAccess(
-            name="emulator", server=f"http://127.0.0.1:{port}", token=secrets.token_hex(16)
+            name="emulator",
+            server=f"https://127.0.0.1:{port}",
+            token=secrets.token_hex(16),
+            certificate_authority=certificate.authority,
         )
         process = await SupervisedProcess.start(
-            [sys.executable, "-m", "sandbox.kubernetes.emulator", "--port", str(port)],
+            [
+                *(sys.executable, "-m", "sandbox.kubernetes.emulator", "--port", str(port)),
+                *("--certificate", certificate.certificate, "--private-key", certificate.private_key),
+            ],
             name="kubernetes-emulator",
             log_file=data_dir / "emulator.log",
             env={**os.environ, TOKEN_VARIABLE: access.token, "PYTHONPATH": str(REPOSITORY)},
         )
         try:
-            async with httpx.AsyncClient(base_url=access.server, trust_env=False) as http:
+            async with httpx.AsyncClient(
+                base_url=access.server, verify=access.ssl_context(), trust_env=False
+            ) as http:
 
                 async def serves() -> bool:
                     try:
@@ -61,7 +72,7 @@ class Emulator:
                     except httpx.TransportError:
                         return False
 
-                await process.wait_until(serves)
+                await process.wait_until(serves, timeout=START_TIMEOUT_SECONDS)
             yield cls(access, access.write_kubeconfig(data_dir / "kubeconfig"), data_dir)
         finally:
             await process.kill()

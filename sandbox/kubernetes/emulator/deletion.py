@@ -18,7 +18,7 @@ class GarbageCollector(Controller):
 
     def keys(self, change: Change) -> Iterable[Key]:
         metadata = change.current["metadata"]
-        uids = [each["uid"] for each in metadata.get("ownerReferences") or []]
+        uids = _owner_uids(change.current) if change.type != "MODIFIED" else []
         if change.type == "DELETED" or "deletionTimestamp" in metadata:
             uids.append(metadata["uid"])
         return [("", uid) for uid in uids]

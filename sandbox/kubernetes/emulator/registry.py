@@ -24,6 +24,7 @@ from sandbox.kubernetes.emulator.resources import (
     DEPLOYMENTS,
     NAMESPACES,
     PODS,
+    REPLICA_SETS,
     SECRETS,
     SERVICES,
     Object,
@@ -244,7 +245,7 @@ class Registry:
         for name in SERVER_FIELDS:
             metadata.pop(name, None)
         if "status" in resource.subresources:
-            new["status"] = {}
+            new["status"] = {"replicas": 0} if resource is REPLICA_SETS else {}
         metadata["uid"] = str(uuid4())
         metadata["creationTimestamp"] = timestamp()
         if resource.counts_generations:

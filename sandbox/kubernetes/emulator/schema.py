@@ -46,8 +46,9 @@ def decode(resource: ResourceType, content: Any) -> Object:
 
 
 def missing_fields(resource: ResourceType, content: Object) -> list[Cause]:
-    """The fields the schema requires and the object lacks."""
-    return [Cause.required(field) for field in _missing(content, resource.model, "")]
+    """The fields the schema requires and the object lacks; its status is not the caller's to give."""
+    given = {key: value for key, value in content.items() if key != "status"}
+    return [Cause.required(field) for field in _missing(given, resource.model, "")]
 
 
 def _decode(value: Any, type_name: str, path: str, kind: str) -> Any:

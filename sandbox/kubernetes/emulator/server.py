@@ -8,10 +8,11 @@ import hmac
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 
+import uvicorn
 import yaml
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -46,30 +47,40 @@ HEALTH_PATHS: Final = frozenset({"healthz", "livez", "readyz"})
 PUBLIC_PATHS: Final = HEALTH_PATHS | {"version"}
 WATCH_SECONDS: Final = 1800.0
 BOOKMARK_SECONDS: Final = 10.0
-YAML_TYPES: Final = frozenset({"application/yaml", APPLY})
+YAML_TYPES: Final = ("application/yaml", APPLY)
+JSON_TYPES: Final = ("application/json", *(each for each in PATCH_TYPES if each != APPLY))
 
 
-def create_application(token: str) -> Starlette:
-    """The emulator as an ASGI application with its controllers; `token` is the administrator's."""
+async def serve(port: int, token: str, certificate: Path, private_key: Path) -> None:
+    """Serve the API on loopback, with its controllers, until cancelled; `token` is the administrator's.
+
+    A controller that breaks ends the server too: a cluster that silently does nothing helps nobody.
+    """
     registry = Registry(Store())
-    loops = (
+    controllers = (
         DeploymentController(registry),
         ReplicaSetController(registry),
         GarbageCollector(registry),
         NamespaceController(registry),
         Kubelet(registry),
     )
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(each.run()) for each in loops]
-            yield
-            for task in running:
-                task.cancel()
-
-    api = Api(registry, token)
-    return Starlette(routes=[Route("/{path:path}", api.handle, methods=METHODS)], lifespan=lifespan)
+    application = Starlette(routes=[Route("/{path:path}", Api(registry, token).handle, methods=METHODS)])
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application,
+            host="127.0.0.1",
+            port=port,
+            ssl_certfile=certificate,
+            ssl_keyfile=private_key,
+            access_log=False,
+            lifespan="off",
+        )
+    )
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(each.run()) for each in controllers]
+        await server.serve()
+        for task in running:
+            task.cancel()
 
 
 class Api:
@@ -360,9 +371,12 @@ def _media_type(request: Request) -> str:
 
 
 async def _body(request: Request) -> Any:
+    media_type = _media_type(request)
+    if media_type not in (*YAML_TYPES, *JSON_TYPES):
+        raise errors.unsupported_media_type([*JSON_TYPES, *YAML_TYPES])
     raw = await request.body()
     try:
-        return yaml.safe_load(raw) if _media_type(request) in YAML_TYPES else json.loads(raw)
+        return yaml.safe_load(raw) if media_type in YAML_TYPES else json.loads(raw)
     except (ValueError, yaml.YAMLError) as error:
         raise errors.bad_request(f"error decoding the request body: {error}") from error
 

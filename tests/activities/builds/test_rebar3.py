@@ -1,4 +1,4 @@
-"""What rebar3 and its tools write is read for what it says, and nothing is read as good that does not say so."""
+"""What rebar3 and its tools write is read for what it says; nothing is taken for good that is not said."""
 
 from pathlib import Path
 
@@ -34,13 +34,16 @@ def test_the_options_of_every_application_of_the_project_are_read() -> None:
     found = read_compile_log(COMPILED)
 
     assert found.warnings_as_errors == {"web": True, "core": False}
-    assert (found.errors, found.warnings) == ((), ("apps/core/src/core.erl:3:8: Warning: variable 'X' is unused",))
+    assert (found.errors, found.warnings) == (
+        (),
+        ("apps/core/src/core.erl:3:8: Warning: variable 'X' is unused",),
+    )
 
 
 def test_compiler_errors_are_counted() -> None:
     found = read_compile_log(
-        "===> Compiling service\n===> Compiling src/bad.erl failed\nsrc/bad.erl:3:30: syntax error before: '.'\n"
-        "src/bad.erl:2:2: function f/0 undefined\nhttp://127.0.0.1:80: text\n"
+        "===> Compiling service\n===> Compiling src/bad.erl failed\n"
+        "src/bad.erl:3:30: syntax error before: '.'\nsrc/bad.erl:2:2: function f/0 undefined\nhttp://127.0.0.1:80: text\n"
     )
     assert len(found.errors) == 2
     assert found.warnings_as_errors == {}
@@ -79,8 +82,9 @@ CT = """<?xml version="1.0" encoding= "UTF-8" ?><testsuites>
   <testcase name="end_per_suite"/></testsuite>
 <testsuite name="bad_SUITE" tests="1" errors="0" failures="0" skipped="1">
   <testcase name="init_per_suite"><failure message="failed" type="crash">no</failure></testcase>
-  <testcase name="x"><skipped type="skip" message="x skipped">{tc_auto_skip,{failed,{bad_SUITE,init_per_suite,no}}}</skipped></testcase>
-  <testcase name="end_per_suite"><skipped type="skip">{tc_auto_skip,{failed,no}}</skipped></testcase></testsuite>
+  <testcase name="x"><skipped type="skip" message="x skipped">{tc_auto_skip,{failed,no}}</skipped></testcase>
+  <testcase name="end_per_suite"><skipped type="skip">{tc_auto_skip,{failed,no}}</skipped></testcase>
+</testsuite>
 </testsuites>"""
 
 

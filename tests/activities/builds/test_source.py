@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from datetime import timedelta
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -76,7 +75,9 @@ async def check_out(repositories: Repositories, wanted: CheckoutRequest, tree: P
     return await repositories.materialise(wanted, await repositories.resolve(wanted), tree)
 
 
-async def test_a_tag_leads_to_its_commit(repositories: Repositories, repository: Path, tmp_path: Path) -> None:
+async def test_a_tag_leads_to_its_commit(
+    repositories: Repositories, repository: Path, tmp_path: Path
+) -> None:
     released = git(repository, "rev-parse", "v1.0.0^{commit}")
     commit(repository, "second")
 
@@ -154,7 +155,11 @@ async def test_a_commit_on_no_branch_is_fetched_by_its_name(
 @pytest.mark.parametrize(
     ("fields", "kind", "message"),
     [
-        ({"reference": "v9.9.9"}, NOT_FOUND, r"neither a tag nor a branch 'v9.9.9': push it \(git push origin"),
+        (
+            {"reference": "v9.9.9"},
+            NOT_FOUND,
+            r"neither a tag nor a branch 'v9.9.9': push it \(git push origin",
+        ),
         ({"commit": "abcdef0"}, NOT_FOUND, r"has no commit abcdef0: push it"),
         ({"commit": "a" * 40}, NOT_FOUND, r"has no commit a{40}"),
         ({"commit": "HEAD~1"}, INVALID_INPUT, r"commit 'HEAD~1' is none: write 7 to 40 hexadecimal digits"),
@@ -162,7 +167,11 @@ async def test_a_commit_on_no_branch_is_fetched_by_its_name(
         ({"reference": "main@{1}"}, INVALID_INPUT, r"no legal name of a tag"),
         ({"repository": "--upload-pack=id"}, INVALID_CONFIGURATION, r"cannot be used: write https://"),
         ({"repository": "ext::sh -c id"}, INVALID_CONFIGURATION, r"cannot be used: write https://"),
-        ({"repository": "http://example.com/x.git"}, INVALID_CONFIGURATION, r"cannot be used: write https://"),
+        (
+            {"repository": "http://example.com/x.git"},
+            INVALID_CONFIGURATION,
+            r"cannot be used: write https://",
+        ),
         ({"repository": "relative/path"}, INVALID_CONFIGURATION, r"an absolute path"),
         ({"repository": "/no/such/repository"}, NOT_FOUND, r"is not there, or hidden"),
     ],
@@ -179,7 +188,7 @@ async def test_what_cannot_be_checked_out_says_why_and_is_not_tried_again(
 
 
 async def test_credentials_in_the_address_are_refused_and_not_repeated(repositories: Repositories) -> None:
-    with pytest.raises(ApplicationError, match="on example.com carries credentials") as failure:
+    with pytest.raises(ApplicationError, match=r"on example\.com carries credentials") as failure:
         await repositories.resolve(request(f"https://ci:{TOKEN}@example.com/x.git"))
 
     assert failure.value.type == INVALID_CONFIGURATION
@@ -275,7 +284,7 @@ async def test_a_private_repository_opens_to_the_token_only(private_server: str,
     environment = {**ENVIRONMENT, "GITHUB_TOKEN": TOKEN, "GITHUB_SERVER_URL": private_server}
     # given a worker without the token
     stranger = Repositories(tmp_path / "stranger", ENVIRONMENT, {})
-    with pytest.raises(ApplicationError, match="refuses the build worker.*set GITHUB_TOKEN") as failure:
+    with pytest.raises(ApplicationError, match=r"refuses the build worker.*set GITHUB_TOKEN") as failure:
         await stranger.resolve(wanted)
     assert (failure.value.type, failure.value.non_retryable) == (FORBIDDEN, True)
     # and one with a token for somewhere else

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
@@ -30,11 +29,10 @@ async def api(cluster: ClusterAccess) -> AsyncIterator[client.ApiClient]:
 @pytest.fixture
 async def http(cluster: ClusterAccess) -> AsyncIterator[httpx.AsyncClient]:
     """Plain HTTP with the administrator's token, for what the client library refuses to send."""
-    trust: ssl.SSLContext | bool = True
-    if cluster.certificate_authority is not None:
-        trust = ssl.create_default_context(cadata=cluster.certificate_authority)
     async with httpx.AsyncClient(
-        base_url=cluster.server, verify=trust, headers={"Authorization": f"Bearer {cluster.token}"}
+        base_url=cluster.server,
+        verify=cluster.ssl_context(),
+        headers={"Authorization": f"Bearer {cluster.token}"},
     ) as http:
         yield http
 

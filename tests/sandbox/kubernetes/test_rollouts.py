@@ -205,7 +205,7 @@ async def test_an_unhealthy_version_misses_its_deadline_and_is_rolled_back(
 
 
 async def test_pods_leave_service_when_the_application_turns_unhealthy_and_return(
-    apps: AppsV1Api, core: CoreV1Api, application: Application, namespace: str
+    apps: AppsV1Api, application: Application, namespace: str
 ) -> None:
     await apps.create_namespaced_deployment(namespace, deployment(application, "1"))
     await until(apps, namespace, is_rolled_out)
@@ -214,11 +214,6 @@ async def test_pods_leave_service_when_the_application_turns_unhealthy_and_retur
     fallen = await until(apps, namespace, lambda now: now.status.available_replicas is None)
     assert condition(fallen, "Available") == ("False", "MinimumReplicasUnavailable")
 
-    async def is_told() -> bool:
-        events = await core.list_namespaced_event(namespace, field_selector="reason=Unhealthy")
-        return any("503" in each.message for each in events.items)
-
-    await settled(is_told)
     application.unhealthy.clear()
     await until(apps, namespace, is_rolled_out)
 
