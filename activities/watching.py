@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 
 import httpx
 from pydantic import ValidationError
@@ -33,7 +33,7 @@ STILL_WATCHING = "StillWatching"
 """No verdict yet: the next attempt is the next round."""
 
 _LONGEST_BODY = 256 * 1024
-_SHORT_INTERVAL = timedelta(seconds=2)
+_SHORT_PAUSE = timedelta(seconds=2)
 _ATTEMPT_BUDGET_SECONDS = 10.0
 _SOONEST = timedelta(milliseconds=10)
 
@@ -69,7 +69,7 @@ class WatchActivities(WatchSignatures):
             tally = WatchTally()
             activity.heartbeat(tally)
             if policy.initial_delay > timedelta(0):
-                await self._pause(watch, tally, policy.initial_delay, budget_ends)
+                await _pause(watch, tally, policy.initial_delay, budget_ends)
         while True:
             activity.heartbeat(tally)
             started = loop.time()
@@ -77,15 +77,8 @@ class WatchActivities(WatchSignatures):
             if verdict is not None:
                 return verdict
             activity.heartbeat(tally)
-            rest = policy.interval - timedelta(seconds=loop.time() - started)
-            await self._pause(watch, tally, max(rest, _SOONEST), budget_ends)
-
-    async def _pause(self, watch: Watch, tally: WatchTally, pause: timedelta, budget_ends: float) -> None:
-        """Until the next round: a short pause here, a long one between two attempts."""
-        now = asyncio.get_running_loop().time()
-        if pause >= _SHORT_INTERVAL or now + pause.total_seconds() > budget_ends:
-            _try_again(watch, tally, pause)
-        await asyncio.sleep(pause.total_seconds())
+            spent = timedelta(seconds=loop.time() - started)
+            await _pause(watch, tally, policy.interval, budget_ends, spent)
 
     async def _measure(self, watch: Watch) -> Round:
         policy = watch.policy
@@ -205,10 +198,17 @@ def _resumed_tally() -> WatchTally | None:
         return None
 
 
-def _try_again(watch: Watch, tally: WatchTally, delay: timedelta) -> NoReturn:
-    raise ApplicationError(
-        f"{watch.policy.subject}: {tally.rounds} of {watch.policy.rounds} rounds",
-        type=STILL_WATCHING,
-        next_retry_delay=delay,
-        category=ApplicationErrorCategory.BENIGN,
-    )
+async def _pause(
+    watch: Watch, tally: WatchTally, pause: timedelta, budget_ends: float, spent: timedelta = timedelta(0)
+) -> None:
+    """Until the next round: a short pause is slept here, a long one lies between two attempts."""
+    rest = max(pause - spent, _SOONEST)
+    ends = asyncio.get_running_loop().time() + rest.total_seconds()
+    if pause >= _SHORT_PAUSE or ends > budget_ends:
+        raise ApplicationError(
+            f"{watch.policy.subject}: {tally.rounds} of {watch.policy.rounds} rounds",
+            type=STILL_WATCHING,
+            next_retry_delay=rest,
+            category=ApplicationErrorCategory.BENIGN,
+        )
+    await asyncio.sleep(rest.total_seconds())

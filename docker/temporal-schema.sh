@@ -1,13 +1,19 @@
 #!/bin/sh
 # Creates or updates Temporal's two databases. Safe to run again.
-# Environment: SQL_HOST, SQL_USER, SQL_PASSWORD (read by temporal-sql-tool).
+# Environment: SQL_HOST, SQL_USER; SQL_PASSWORD is read by temporal-sql-tool itself.
 set -eu
 
-export SQL_PLUGIN=postgres12 SQL_PORT="${SQL_PORT:-5432}"
+: "${SQL_HOST:?}" "${SQL_USER:?}" "${SQL_PASSWORD:?}"
 
-for database in temporal visibility; do
-    export SQL_DATABASE="temporal_$database"
-    temporal-sql-tool create
-    temporal-sql-tool setup-schema --version 0.0
-    temporal-sql-tool update-schema --schema-dir "/etc/temporal/schema/postgresql/v12/$database/versioned"
-done
+sql_tool() {
+    temporal-sql-tool --plugin postgres12 --ep "$SQL_HOST" -p "${SQL_PORT:-5432}" -u "$SQL_USER" "$@"
+}
+
+prepare() {
+    sql_tool --db "$1" create
+    sql_tool --db "$1" setup-schema -v 0.0
+    sql_tool --db "$1" update-schema -d "/etc/temporal/schema/postgresql/v12/$2/versioned"
+}
+
+prepare temporal temporal
+prepare temporal_visibility visibility

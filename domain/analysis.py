@@ -175,7 +175,9 @@ def judge_reading(metric: MetricLimit, reading: MetricReading) -> tuple[Phase, s
     value = reading.value
     if reading.error is not None:
         return Phase.ERROR, f"{metric.name} could not be measured: {reading.error}"
-    if value is None or math.isnan(value):
+    if value is not None and math.isnan(value):
+        return Phase.ERROR, f"{metric.name} could not be measured: the answer is NaN"
+    if value is None:
         if metric.no_data is NoData.IGNORE:
             return Phase.SUCCESSFUL, f"{metric.name}: no data, ignored by policy"
         phase = Phase.FAILED if metric.no_data is NoData.FAIL else Phase.INCONCLUSIVE

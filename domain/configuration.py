@@ -25,12 +25,13 @@ from domain.workload import WorkloadSettings
 ERROR_RATE_QUERY = (
     '100 * (sum(rate(erlmcp_requests_total{{{selector},status=~"5.."}}[{window}]))'
     " or 0 * sum(rate(erlmcp_requests_total{{{selector}}}[{window}])))"
-    " / sum(rate(erlmcp_requests_total{{{selector}}}[{window}]))"
+    " / sum(rate(erlmcp_requests_total{{{selector}}}[{window}])) >= 0"
 )
-"""Percent of the requests; ``or`` makes it 0, not "no data", while no request has ever failed."""
+"""Percent of the requests. ``or`` makes it 0, not "no data", while no request has ever failed; ``>= 0`` makes
+the NaN of "no traffic" what it is, no data (a NaN that reaches a policy counts as an error)."""
 LATENCY_P95_QUERY = (
     "histogram_quantile(0.95, sum by (le)"
-    "(rate(erlmcp_request_duration_seconds_bucket{{{selector}}}[{window}])))"
+    "(rate(erlmcp_request_duration_seconds_bucket{{{selector}}}[{window}]))) >= 0"
 )
 LATENCY_P99_QUERY = LATENCY_P95_QUERY.replace("0.95", "0.99")
 CRASH_RATE_QUERY = (

@@ -231,6 +231,21 @@ def ask(record: EnvironmentRecord, request: TurnRequest) -> tuple[EnvironmentRec
     return record.model_copy(update={"queue": (*queue, request)}), decisions
 
 
+def waiting(record: EnvironmentRecord, request: TurnRequest, now: datetime) -> TurnDecision:
+    """What a request in the queue is told: its place, and what it waits for."""
+    stop = None if request.urgent else blocked(record, now)
+    if stop is not None:
+        until = "" if stop.until is None else f" until {stop.until:%Y-%m-%d %H:%M %Z}"
+        reason = f"{record.environment} to be released: {stop.reason} ({stop.actor}){until}"
+    elif record.holder is not None:
+        reason = f"its turn in {record.environment}, after {record.holder.version}"
+    else:
+        reason = f"its turn in {record.environment}"
+    place = position(record, request.holder, request.run)
+    decision = _decision(record, request, TurnAnswer.WAITING, reason)
+    return decision.model_copy(update={"position": place})
+
+
 def grant(record: EnvironmentRecord, now: datetime) -> tuple[EnvironmentRecord, TurnDecision | None]:
     """Give the turn to the first that may have it, if nobody holds it."""
     if record.holder is not None or not record.queue:

@@ -98,7 +98,7 @@ def resolve_plan(configuration: Configuration, request: DeploymentRequest) -> De
         repository=application.repository,
         tag=application.tag.format(**names),
         image=application.image.format(**names),
-        build=_build(application),
+        build=_build(application, health, metrics),
         gates={name: configuration.gates[name] for name in environment.required_gates},
         checklist=configuration.pre_deployment_compliance,
         approval=approval_policy(configuration, environment, request),
@@ -141,12 +141,14 @@ def overridden(
     return workload, health, metrics
 
 
-def _build(application: ApplicationSettings) -> BuildDefinition:
+def _build(
+    application: ApplicationSettings, health: HealthSettings | None, metrics: MetricSettings
+) -> BuildDefinition:
     """The build, with the repository's documents told to the step that inspects them."""
     documents = application.documents.model_dump()
     operational = {
-        "health_checks_defined": str(application.health is not None).lower(),
-        "metrics_configured": str(application.metrics.prometheus_url is not None).lower(),
+        "health_checks_defined": str(health is not None).lower(),
+        "metrics_configured": str(metrics.prometheus_url is not None).lower(),
     }
     steps = {
         name: step.model_copy(update={"options": {**documents, **operational, **step.options}})

@@ -71,7 +71,7 @@ def _is_clear(text: str, path: Path) -> bool:
     if looks_secret(text):
         return True
     # Free variables of a step: the name tells.
-    named = len(path) > 1 and path[-2] in ("environment", "options") and "steps" in path
+    named = len(path) > 1 and path[-2] in ("environment", "options") and "build" in path
     return named and _REFERENCE.search(text) is None and _NAME.search(str(path[-1])) is not None
 
 
@@ -82,6 +82,6 @@ def _remedy(path: Path) -> str:
         return "write the address without credentials; git takes them from the worker's environment"
     if "template" in path or "canary_template" in path:
         return "write valueFrom: {secretKeyRef: {name: …, key: …}} and keep the value in a Kubernetes Secret"
-    if "steps" in path and "environment" in path:
+    if "build" in path and "environment" in path:
         return "write ${NAME} to hand on the variable NAME of the worker's environment"
     return "leave it out; secrets come from the worker's environment"

@@ -127,6 +127,7 @@ def sandbox_configuration(
             "latency_p95": configuration.LATENCY_P95_QUERY.replace("erlmcp_", f"{APPLICATION}_"),
             "latency_p99": configuration.LATENCY_P99_QUERY.replace("erlmcp_", f"{APPLICATION}_"),
             "no_data": "ignore",
+            "error_limit": 10,
         },
         "build": _build(flavour),
         "overrides": overrides,

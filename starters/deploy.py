@@ -109,8 +109,11 @@ async def deploy(
 
     Asking twice is asking once: a deployment that runs already is found, not doubled.
 
-    Exit codes: 0 Completed (or started, without --wait), 1 Failed, 2 invalid input, 3 Rejected.
+    Exit codes: 0 Completed (or started, without --wait), 1 Failed, 2 invalid input, 3 Rejected,
+    130 interrupted (the deployment goes on).
     """
+    if follow_cancel and not wait:
+        raise usage_error("--follow-cancel is given without --wait", remedy="add --wait")
     request = _request(
         environment=_one_of("environment", environment, environment_option),
         version=_one_of("version", version, version_option),
@@ -137,7 +140,8 @@ async def deploy(
     if not wait:
         screen.document(answer)
         return
-    final = await see_through(client, screen, started, url, follow_cancel=follow_cancel)
+    page = workflow_url(client.namespace, started.workflow_id)
+    final = await see_through(client, screen, started, page, follow_cancel=follow_cancel)
     screen.document({**answer, "status": final.model_dump(mode="json")})
     github_actions.report_end(final, url)
     raise typer.Exit(EXIT_CODES[final.state])

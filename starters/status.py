@@ -270,7 +270,8 @@ async def watch(
             remedy=f"start it: erlmcp-deploy deploy {target.arguments} -a {target.application}",
         )
     url = workflow_url(client.namespace, deployment_id, described.run_id)
-    final = await see_through(client, screen, Started(deployment_id, described.run_id, fresh=False), url)
+    started = Started(deployment_id, described.run_id, fresh=False)
+    final = await see_through(client, screen, started, workflow_url(client.namespace, deployment_id))
     screen.document(final)
     github_actions.report_end(final, url)
     raise typer.Exit(EXIT_CODES[final.state])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -61,4 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    logging.shutdown()
+    sys.stderr.flush()
+    # Threads of the Temporal client can abort an interpreter that shuts down before Python 3.14
+    # (github.com/temporalio/sdk-python/issues/300); the exit status must stay what it is.
+    os._exit(status)

@@ -129,7 +129,7 @@ class CanaryWorkflow:
             if watch.done() and not self._paused:
                 return watch.result(), None
             watch.cancel()
-            await workflow.wait([watch])
+            await asyncio.gather(watch, return_exceptions=True)
             done = int((workflow.now() - started) / policy.interval)
             policy = policy.model_copy(update={"rounds": max(1, policy.rounds - done)})
 
@@ -243,7 +243,7 @@ class CanaryWorkflow:
                 task.cancel()
                 if also is not None:
                     also.cancel()
-                await workflow.wait([task, *([also] if also is not None else [])])
+                await asyncio.gather(task, *([also] if also is not None else []), return_exceptions=True)
         if self._abort is not None:
             if also is not None and not also.done():
                 also.cancel()

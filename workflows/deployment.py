@@ -223,10 +223,10 @@ class DeploymentWorkflow:
                 and event.type is not EventType.MANUAL,
             )
         )
-        await self._obey(self._turn.ask())
         self._wait_for(f"its turn in {request.environment}")
+        await self._obey(self._turn.ask())
         decision = await self._obey(self._turn.wait())
-        self._wait_for(None)
+        self._set(queue_position=None, waiting_for=None)
         if decision.answer is TurnAnswer.LIVE_ALREADY:
             raise _TurnedAwayError(S.COMPLETED, decision.reason)
         if decision.answer is not TurnAnswer.GRANTED:
@@ -569,7 +569,7 @@ class DeploymentWorkflow:
             reason=verdict.reason,
             subject=policy.subject,
         )
-        if verdict.outcome is WatchOutcome.FAILED:
+        if verdict.outcome is not WatchOutcome.PASSED:
             raise ProcessError(verdict.reason, trigger=verdict.trigger)
 
     # The ends
@@ -722,7 +722,7 @@ class DeploymentWorkflow:
         finally:
             if not task.done():
                 task.cancel()
-                await workflow.wait([task])
+                await asyncio.gather(task, return_exceptions=True)
         if self._stop is not None:
             raise _StoppedError
         return task.result()
@@ -821,8 +821,11 @@ class DeploymentWorkflow:
 
     @workflow.signal
     def turn_decided(self, decision: TurnDecision) -> None:
-        if self._turn is not None:
-            self._turn.decided(decision)
+        if self._turn is None:
+            return
+        self._turn.decided(decision)
+        if self._turn.still_waits(decision):
+            self._set(queue_position=decision.position, waiting_for=decision.reason)
 
     @workflow.signal
     async def pause(self, command: Command) -> None:

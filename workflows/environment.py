@@ -41,6 +41,7 @@ class EnvironmentWorkflow:
         self._work: list[Callable[[datetime], list[TurnDecision]]] = []
         self._outbox: list[TurnDecision] = []
         self._audits: list[tuple[str, str, HoldMessage]] = []
+        self._look_at_holder = False
         self._journal = Journal(
             deployment_id=f"environment:{record.application}:{record.environment}",
             application=record.application,
@@ -73,6 +74,9 @@ class EnvironmentWorkflow:
         while self._work:
             change = self._work.pop(0)
             self._outbox.extend(change(workflow.now()))
+        if self._look_at_holder:
+            self._look_at_holder = False
+            await self._check_holder()
         while True:
             self._record, decision = environment.grant(self._record, workflow.now())
             if decision is None:
@@ -140,7 +144,11 @@ class EnvironmentWorkflow:
 
     def _asked(self, request: TurnRequest) -> list[TurnDecision]:
         self._record, decisions = environment.ask(self._record, request)
-        return decisions
+        place = environment.position(self._record, request.holder, request.run)
+        if place is None:
+            return decisions
+        self._look_at_holder = self._record.holder is not None
+        return [*decisions, environment.waiting(self._record, request, workflow.now())]
 
     @workflow.signal
     def release_turn(self, turn: TurnRelease) -> None:
@@ -175,6 +183,7 @@ class EnvironmentWorkflow:
         stop = Hold(actor=message.actor, reason=message.reason, since=workflow.now(), until=message.until)
         self._record = self._record.model_copy(update={kind: stop})
         self._audits.append((kind, "success", message))
+        self._explain_wait()
 
     def _go(self, kind: str, action: str, message: HoldMessage) -> None:
         if not message.actor:
@@ -182,6 +191,12 @@ class EnvironmentWorkflow:
             return
         self._record = self._record.model_copy(update={kind: None})
         self._audits.append((action, "success", message))
+        self._explain_wait()
+
+    def _explain_wait(self) -> None:
+        """Tell the one that is next what it waits for now."""
+        if self._record.queue:
+            self._outbox.append(environment.waiting(self._record, self._record.queue[0], workflow.now()))
 
     @workflow.query
     def status(self) -> EnvironmentRecord:

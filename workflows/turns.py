@@ -21,6 +21,14 @@ class Turn:
         if decision.run == self._request.run and decision.answer is not TurnAnswer.WAITING:
             self.decision = decision
 
+    def still_waits(self, decision: TurnDecision) -> bool:
+        """Whether this only says what is waited for."""
+        return (
+            self.decision is None
+            and decision.run == self._request.run
+            and decision.answer is TurnAnswer.WAITING
+        )
+
     async def ask(self) -> None:
         """Enter the queue; the environment is started if need be."""
         await workflow.execute_activity_method(

@@ -9,6 +9,7 @@ canary's pods carry the labels of the stable selector, so that the Service in fr
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
@@ -30,6 +31,7 @@ MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 REVISION: Final = "deployment.kubernetes.io/revision"
 POD_HASH_LABEL: Final = "pod-template-hash"
 
+_LABEL_VALUE: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _NEVER_BELOW: Final = {
     "type": "RollingUpdate",
     "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"},
@@ -240,7 +242,10 @@ def _identity_labels(target: WorkloadTarget, track: Track, version: str | None) 
         "app.kubernetes.io/instance": target.deployment,
         MANAGED_BY_LABEL: FIELD_MANAGER,
     }
-    return labels if version is None else {**labels, VERSION_LABEL: version}
+    # An image tag found in the cluster can be more than a label may hold, and must not stop a roll-back.
+    if version is not None and _LABEL_VALUE.fullmatch(version):
+        labels[VERSION_LABEL] = version
+    return labels
 
 
 def _release_annotations(request: ReleaseApply) -> dict[str, str]:

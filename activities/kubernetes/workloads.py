@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import aiohttp
@@ -38,6 +39,9 @@ from domain.workload import (
     WorkloadObservation,
     WorkloadTarget,
 )
+
+_GIVING_UP = timedelta(minutes=1)
+"""How long a canary that was given up may still serve while no stable pod can."""
 
 
 class KubernetesActivities(KubernetesSignatures):
@@ -220,16 +224,17 @@ class KubernetesActivities(KubernetesSignatures):
     async def _can_shrink(self, change: WeightChange, wanted: dict[Track, int]) -> bool:
         """Wait until the side that grows can carry its share; whether it can.
 
-        A bad canary loses its traffic as soon as any stable pod can take it, and in the end even if
+        A bad canary loses its traffic as soon as any stable pod can take it, and after a minute even if
         none can: who asks for 0 has given the canary up.
         """
-        target = change.target
+        target, limit = change.target, change.target.progress_deadline
         needed = wanted
         if change.weight == 0:
             canary = await self._find(target, Track.CANARY)
             serving = canary is not None and _ready(canary) > 0
             needed = {Track.STABLE: 1 if serving else 0, Track.CANARY: 0}
-        in_time = await self._wait_for_all(target, needed, _has_ready)
+            limit = min(limit, _GIVING_UP)
+        in_time = await self._wait_for_all(target, needed, _has_ready, limit)
         return in_time or change.weight == 0
 
     async def _shrink(self, target: WorkloadTarget, wanted: dict[Track, int]) -> None:
@@ -237,18 +242,22 @@ class KubernetesActivities(KubernetesSignatures):
             found = await self._find(target, track)
             if found is not None and found["spec"].get("replicas", 1) > count:
                 await self._scale(target, track, count)
-        await self._wait_for_all(target, wanted, _has_settled)
+        await self._wait_for_all(target, wanted, _has_settled, target.progress_deadline)
 
     async def _wait_for_all(
-        self, target: WorkloadTarget, counts: dict[Track, int], reached: Callable[[Object, int], bool]
+        self,
+        target: WorkloadTarget,
+        counts: dict[Track, int],
+        reached: Callable[[Object, int], bool],
+        limit: timedelta,
     ) -> bool:
-        """Wait until each existing track has reached its count; false if the progress deadline came first."""
+        """Wait until each existing track has reached its count; false if the limit came first."""
 
         async def each(track: Track, count: int) -> None:
             await self._wait(target, track, lambda found: found is None or reached(found, count))
 
         try:
-            async with asyncio.timeout(target.progress_deadline.total_seconds()):
+            async with asyncio.timeout(limit.total_seconds()):
                 for track, count in counts.items():
                     await each(track, count)
         except TimeoutError:

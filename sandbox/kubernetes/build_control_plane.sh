@@ -101,9 +101,13 @@ build() {
     export GO111MODULE=off GOPROXY=off CGO_ENABLED=0 GOFLAGS=-p=2
     KUBE_GIT_VERSION=v$version KUBE_GIT_COMMIT=debian KUBE_GIT_TREE_STATE=clean \
         KUBE_GIT_MAJOR=1 KUBE_GIT_MINOR=20 make gen_openapi
-    local symbols=k8s.io/kubernetes/vendor/k8s.io/component-base/version
-    local flags="-s -w -X $symbols.gitVersion=v$version -X $symbols.gitMajor=1 -X $symbols.gitMinor=20"
-    flags="$flags -X $symbols.gitCommit=debian -X $symbols.gitTreeState=clean"
+    # The programs print the version of component-base, the API server answers /version with client-go's.
+    local flags="-s -w" package
+    for package in component-base/version client-go/pkg/version; do
+        package=k8s.io/kubernetes/vendor/k8s.io/$package
+        flags="$flags -X $package.gitVersion=v$version -X $package.gitMajor=1 -X $package.gitMinor=20"
+        flags="$flags -X $package.gitCommit=debian -X $package.gitTreeState=clean"
+    done
     mkdir -p "$work/out"
     go build -trimpath -ldflags "$flags" -o "$work/out/" "${programs[@]/#/./cmd/}"
 }

@@ -57,7 +57,7 @@ class Answering:
         self.body = ""
         self.content_type = "application/json"
 
-    def says(self, status: int, **document: Any) -> None:
+    def says(self, status: int, document: dict[str, Any]) -> None:
         self.status, self.body = status, json.dumps(document)
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -149,7 +149,7 @@ async def test_what_is_not_one_number_is_an_error_with_its_reason(
 async def test_a_server_that_fails_is_an_error(
     prometheus: Prometheus, answering: Answering, status: int, document: dict[str, Any], reason: str
 ) -> None:
-    answering.says(status, **document)
+    answering.says(status, document)
 
     reading = await prometheus.query(answering.url, "up")
 
@@ -177,7 +177,7 @@ async def test_credentials_are_sent_but_shown_nowhere(
 ) -> None:
     # given a Prometheus under a prefix that wants a password, and refuses it
     caplog.set_level("DEBUG")
-    answering.says(401, status="error", errorType="unauthorized", error="no")
+    answering.says(401, {"status": "error", "errorType": "unauthorized", "error": "no"})
     url = answering.url.replace("http://", "http://reader:hunter2@") + "/prefix/?token=hunter3"
 
     # when it is asked

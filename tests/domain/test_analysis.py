@@ -69,7 +69,7 @@ def watch(rules: WatchPolicy, *rounds: Round) -> tuple[int, WatchVerdict | None]
         (ERRORS, MetricReading(value=0, error="connection refused"), Phase.ERROR),
         # no traffic
         (ERRORS, MetricReading(), Phase.INCONCLUSIVE),
-        (ERRORS, MetricReading(value=math.nan), Phase.INCONCLUSIVE),
+        (ERRORS, MetricReading(value=math.nan), Phase.ERROR),
         (ERRORS.model_copy(update={"no_data": NoData.FAIL}), MetricReading(), Phase.FAILED),
         (ERRORS.model_copy(update={"no_data": NoData.IGNORE}), MetricReading(), Phase.SUCCESSFUL),
         # against the stable side: at most half as much again

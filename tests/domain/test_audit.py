@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.audit import AuditCategory, AuditEvent, ChainedEvent, canonical_json, link, verify_chain
+from domain.audit import (
+    AuditCategory,
+    AuditEvent,
+    ChainedEvent,
+    canonical_json,
+    chain_hash,
+    link,
+    verify_chain,
+)
 
 CHAIN = "deployment:erlmcp:production:3.0.0"
 
@@ -101,6 +109,12 @@ def test_a_changed_field_is_found_at_its_place(field: str, place: int) -> None:
 )
 def test_a_changed_chain_is_found(change: Callable[[list[ChainedEvent]], list[ChainedEvent]]) -> None:
     assert verify_chain(change(chain())) is not None
+
+
+def test_the_parts_of_a_hash_cannot_flow_into_each_other() -> None:
+    assert chain_hash("deployment:1", 11, "0" * 64, event(0)) != chain_hash(
+        "deployment:11", 1, "0" * 64, event(0)
+    )
 
 
 @settings(max_examples=100)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from domain.canary import CanarySettings, split_replicas
 
 
+@example(total=10, weight=99)
+@example(total=1, weight=1)
 @given(total=st.integers(1, 1000), weight=st.integers(0, 100))
 def test_pods_follow_the_weight(total: int, weight: int) -> None:
     stable, canary = split_replicas(total, weight)

@@ -141,6 +141,15 @@ def test_documents_are_told_to_the_step_that_inspects_them() -> None:
     assert options["health_checks_defined"] == options["metrics_configured"] == "true"
 
 
+def test_what_an_environment_lacks_is_told_too() -> None:
+    applications = erlmcp(overrides={"dev": {"metrics": {"prometheus_url": None}}})
+
+    told = {e: plan(e, applications=applications).build.steps["documents"].options for e in ("dev", "qa")}
+
+    assert told["dev"]["metrics_configured"] == "false"
+    assert told["qa"]["metrics_configured"] == "true"
+
+
 def test_gates_and_their_steps() -> None:
     made = plan()
 
@@ -310,5 +319,5 @@ def test_the_error_rate_is_zero_not_unknown_while_no_request_has_failed() -> Non
     assert query == (
         '100 * (sum(rate(erlmcp_requests_total{namespace="erlmcp-prod",track="canary",status=~"5.."}[5m]))'
         ' or 0 * sum(rate(erlmcp_requests_total{namespace="erlmcp-prod",track="canary"}[5m])))'
-        ' / sum(rate(erlmcp_requests_total{namespace="erlmcp-prod",track="canary"}[5m]))'
+        ' / sum(rate(erlmcp_requests_total{namespace="erlmcp-prod",track="canary"}[5m])) >= 0'
     )

@@ -111,7 +111,11 @@ async def test_an_early_decision_is_kept_for_its_gate(start_story: StartStory) -
         ended = await result(handle)
         assert ended.state == "Completed"
         # And the notifications are the spec's, in order, each told once
-        told = [m.metadata["event_payload"]["notification"]["type"] for m in story.world.slack.messages if m.metadata]
+        told = [
+            m.metadata["event_payload"]["notification"]["type"]
+            for m in story.world.slack.messages
+            if m.metadata
+        ]
         assert told == ["deployment.started", "approval.requested", "deployment.completed"]
 
 

@@ -31,7 +31,7 @@ async def test_a_newer_version_supersedes_the_one_that_waits(start_story: StartS
         holder = await story.start("1.0.0")
         await story.until(holder, lambda s: s.approval is not None)
         waiting = await story.start("1.1.0")
-        await story.until(waiting, lambda s: s.waiting_for == "its turn in production")
+        await story.until(waiting, lambda s: s.queue_position == 1)
         # When 1.3.0 comes
         newest = await story.start("1.3.0")
         # Then 1.1.0 is turned away, and 1.3.0 waits in its place

@@ -76,7 +76,7 @@ async def test_killed_in_every_state_of_the_straight_path(start_story: StartStor
         blocking = await story.start("1.3.0")
         await story.until(blocking, lambda s: s.approval is not None)
         handle = await story.start("1.1.0")
-        await story.until(handle, lambda s: s.waiting_for == "its turn in production")
+        await story.until(handle, lambda s: s.queue_position == 1)
 
         # When the worker dies while it is Pending
         killed_in = [await _kill_in(story, handle, DeploymentState.PENDING)]

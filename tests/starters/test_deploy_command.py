@@ -93,6 +93,7 @@ async def test_a_rejection_ends_with_exit_code_3(cli: CommandLine, world: World)
         ([], "environment is missing"),
         (["dev", "1.0.0", "--version", "1.0.1"], "version is given twice: '1.0.0' and '1.0.1'"),
         (["dev", "1.0.0", "--commit", "main"], "commit is 'main'"),
+        (["dev", "1.0.0", "--follow-cancel"], "--follow-cancel is given without --wait"),
         (["dev", "1.0.0", "--skip-tests"], "reason is missing: skipping tests is audited"),
         (["Dev_1", "1.0.0"], "environment is 'Dev_1'"),
         (["moon", "1.0.0"], "environment is 'moon': deployment.yaml has none of that name"),

@@ -159,6 +159,13 @@ def test_the_board_of_a_failed_deployment_says_why_and_what_was_undone() -> None
     assert "You can" not in shown
 
 
+def test_on_a_low_terminal_the_states_ahead_take_one_line() -> None:
+    shown = printed(deployment_board(waiting(), after(7), width=100, height=24), 100)
+
+    assert "○ 4 more" in shown
+    assert "○ Deploying" not in shown
+
+
 def test_the_log_tells_each_change_once_in_the_order_it_happened() -> None:
     first = changes(None, waiting(), after(7))
     then = changes(waiting(), failed(), after(11))

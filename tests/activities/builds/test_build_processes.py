@@ -152,8 +152,9 @@ async def test_a_killed_worker_leaves_no_build_behind(tmp_path: Path) -> None:
         from activities.processes import run_process
         from activities.redaction import Redactor
         here = pathlib.Path({str(tmp_path)!r})
-        asyncio.run(run_process(["sh", "-c", "sleep 600 & echo $! > child; wait"], directory=here, log=here / "log",
-            environment={PATH!r}, timeout=datetime.timedelta(minutes=9), redactor=Redactor([])))
+        asyncio.run(run_process(
+            ["sh", "-c", "sleep 600 & echo $! > child; wait"], directory=here, environment={PATH!r},
+            log=here / "log", timeout=datetime.timedelta(minutes=9), redactor=Redactor([])))
     """)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", worker, cwd=Path(__file__).parents[3]
@@ -191,7 +192,7 @@ async def test_the_build_shows_its_progress(tmp_path: Path) -> None:
     [
         f"echo {SECRET}",
         f"printf {SECRET[:9]}; sleep 0.3; echo {SECRET[9:]}",
-        f"head -c 65530 /dev/zero | tr '\\0' x; printf {SECRET}; head -c 70000 /dev/zero | tr '\\0' y",
+        f"head -c 65535 /dev/zero | tr '\\0' x; printf {SECRET[:9]}; sleep 0.3; echo {SECRET[9:]}",
         "echo https://someone:pa55word@example.com/",
     ],
     ids=["in a line", "in two writes", "in a very long line", "as the password of a URL"],

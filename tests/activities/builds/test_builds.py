@@ -94,8 +94,8 @@ async def test_a_command_measures_by_one_json_object(
     report = await run_script(
         worker,
         make_repository,
-        """echo scanning >&2
-        echo '{"high": 0, "p95": 12.5, "licence": "pass", "ok": true, "findings": [{"id": 1}], "none": null}'""",
+        """echo scanning >&2; echo \
+        '{"high": 0, "p95": 12.5, "licence": "pass", "ok": true, "findings": [{"id": 1}], "none": null}'""",
     )
 
     assert report.measured

@@ -40,7 +40,8 @@ TOOLS: tuple[Tool, ...] = (
 LENIENT = "{erl_opts, [debug_info]}.\n{deps, []}.\n{dialyzer, [{base_plt_apps, [erts, kernel, stdlib]}]}.\n"
 BROKEN = {
     # Neither reports nor checks are configured, and warnings are no errors.
-    "rebar.config": LENIENT,
+    "rebar.config": LENIENT + "{profiles, [{test, [{eunit_opts, [verbose]}, {ct_opts, [{verbosity, 9}]}]}]}.",
+    "rebar.config.script": '[{minimum_otp_vsn, "20"} | CONFIG].\n',
     "src/erlsample_bad.erl": """%% @doc Compiles, but is wrong in every other way.
 -module(erlsample_bad).
 -export([calls_nobody/0, cannot_succeed/0]).

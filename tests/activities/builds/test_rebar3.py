@@ -43,7 +43,8 @@ def test_the_options_of_every_application_of_the_project_are_read() -> None:
 def test_compiler_errors_are_counted() -> None:
     found = read_compile_log(
         "===> Compiling service\n===> Compiling src/bad.erl failed\n"
-        "src/bad.erl:3:30: syntax error before: '.'\nsrc/bad.erl:2:2: function f/0 undefined\nhttp://127.0.0.1:80: text\n"
+        "src/bad.erl:3:30: syntax error before: '.'\nsrc/bad.erl:2:2: function f/0 undefined\n"
+        "http://127.0.0.1:80: text\n"
     )
     assert len(found.errors) == 2
     assert found.warnings_as_errors == {}

@@ -96,6 +96,24 @@ async def test_a_canary_that_never_gets_ready_takes_no_pod_from_the_stable_side(
     assert await onlooker.replicas(target.namespace) == {"erlmcp": 2, "erlmcp-canary": 1}
 
 
+async def test_a_canary_that_was_given_up_goes_even_if_no_stable_pod_can_serve(
+    activities: KubernetesActivities, target: WorkloadTarget, onlooker: Onlooker, service: ProbedService
+) -> None:
+    # given a canary that serves, and a stable side that cannot
+    service.broken.add("/broken")
+    bad = target_in(target.namespace, service, "/broken", progress_deadline=timedelta(seconds=2))
+    await run(activities.apply_release, release(bad, replicas=1))
+    one = target.model_copy(update={"replicas": 1})
+    assert (await roll_out(activities, one, "1.1.0", Track.CANARY)).complete
+
+    # when the canary is given up
+    reading = await run(activities.set_weight, weight(bad, 0, replicas=1))
+
+    # then it is obeyed in the end
+    assert (reading.weight, reading.stable, reading.canary) == (0, 0, 0)
+    assert await onlooker.replicas(target.namespace) == {"erlmcp": 1, "erlmcp-canary": 0}
+
+
 async def test_a_weight_needs_a_canary_but_giving_up_needs_none(
     activities: KubernetesActivities, target: WorkloadTarget
 ) -> None:
