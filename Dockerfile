@@ -28,15 +28,17 @@ VOLUME /var/lib/erlmcp-deploy
 ENTRYPOINT ["python", "-m", "workers"]
 
 FROM base AS build-worker
+# Debian removes old versions from its mirrors, so none are named.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends \
         git make xz-utils erlang-dev erlang-tools erlang-reltool erlang-eunit erlang-common-test \
         erlang-dialyzer rebar3 \
     && rm -rf /var/lib/apt/lists/*
 ENV TERM=dumb
-USER deploy
+USER 10001
 CMD ["--role", "builds"]
 
 FROM base AS worker
-USER deploy
+USER 10001
 CMD ["--role", "deployments"]

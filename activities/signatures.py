@@ -1,4 +1,4 @@
-"""All activities by name, input and result. Workflows call these; the modules beside this one implement them."""
+"""All activities by name, input and result. Workflows call these; other modules here implement them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class BuildSignatures(ABC):
     @activity.defn
     @abstractmethod
     async def run_step(self, run: StepRun) -> StepReport:
-        """Run one measured step. A tool that is missing, fails or cannot be read is a report, not an error."""
+        """Run one measured step. A tool that is missing or cannot be read is a report, not an error."""
 
     @activity.defn
     @abstractmethod
@@ -109,7 +109,7 @@ class KubernetesSignatures(ABC):
     @activity.defn
     @abstractmethod
     async def find_release(self, query: ReleaseQuery) -> WorkloadObservation:
-        """An earlier version among the stable track's ReplicaSets, newest first; exists=False if there is none."""
+        """An earlier version among the stable track's ReplicaSets, newest first; else exists=False."""
 
     @activity.defn
     @abstractmethod

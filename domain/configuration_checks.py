@@ -25,6 +25,7 @@ from domain.configuration import (
 from domain.gates import GateDefinition, GateType, OnFailure
 from domain.plan import overridden
 from domain.secrets import Path, clear_secrets
+from domain.strategy import RollbackStrategy
 from domain.triggers import ALL_GATES, GATE_ALIASES, SOAK_COMPLETE, TARGETS, TriggerRule
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -159,6 +160,12 @@ def _environments(configuration: Configuration) -> Iterator[Finding]:
             yield Finding(
                 (*path, "canary", "initial_percentage"), 100, "leaves nothing to compare with",
                 "write less than 100, for example 10, or canary: null",
+            )  # fmt: skip
+        if settings.rollback.strategy is not RollbackStrategy.IMMEDIATE:
+            yield Finding(
+                (*path, "rollback", "strategy"), settings.rollback.strategy,
+                "this version of the product rolls back at once and in no other way",
+                "write strategy: immediate",
             )  # fmt: skip
         if settings.production:
             yield from _safe(configuration, name, settings, gates)

@@ -43,6 +43,10 @@ class ClearSecret(NamedTuple):
     remedy: str
 
 
+_BUILD = frozenset({"steps", "release"})
+"""Parts of a build whose ``environment`` holds free variables."""
+
+
 def looks_secret(text: str) -> bool:
     """Whether a text has the form of a well-known token, key or address with a secret in it."""
     return any(pattern.search(text) for pattern in _VALUES)
@@ -71,8 +75,8 @@ def _is_clear(text: str, path: Path) -> bool:
     if looks_secret(text):
         return True
     # Free variables of a step: the name tells.
-    named = len(path) > 1 and path[-2] in ("environment", "options") and "build" in path
-    return named and _REFERENCE.search(text) is None and _NAME.search(str(path[-1])) is not None
+    named = len(path) > 1 and path[-2] in ("environment", "options") and _BUILD.intersection(path)
+    return bool(named) and _REFERENCE.search(text) is None and _NAME.search(str(path[-1])) is not None
 
 
 def _remedy(path: Path) -> str:
@@ -82,6 +86,6 @@ def _remedy(path: Path) -> str:
         return "write the address without credentials; git takes them from the worker's environment"
     if "template" in path or "canary_template" in path:
         return "write valueFrom: {secretKeyRef: {name: …, key: …}} and keep the value in a Kubernetes Secret"
-    if "build" in path and "environment" in path:
+    if _BUILD.intersection(path) and "environment" in path:
         return "write ${NAME} to hand on the variable NAME of the worker's environment"
     return "leave it out; secrets come from the worker's environment"

@@ -36,7 +36,9 @@ class Times:
             ("canary step", "10m", self.canary_step),
             ("analysis interval", "30s", self.analysis_interval),
             ("health check interval", "30s", self.health_interval),
-            ("error rate window", "5m", self.window),
+            ("roll-out without progress fails after", "10m", self.progress_deadline),
+            ("roll-back must be healthy within", "5m", self.health_timeout),
+            ("window of error rate and latency", "5m", self.window),
             ("monitoring of production", "1h", self.soak),
         ]
 

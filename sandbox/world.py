@@ -178,7 +178,18 @@ class World:
             "ERLMCP_DEPLOY_APPLICATION": APPLICATION,
             "KUBECONFIG": str(self._kubeconfig),
             "SLACK_BOT_TOKEN": self.slack.token,
+            "REBAR_CACHE_DIR": str(self._rebar_cache()),
         }
+
+    def _rebar_cache(self) -> Path:
+        """One for all worlds of a user, as Dialyzer's table takes long; the user's own stays as it is."""
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        cache = base / "erlmcp-deploy" / "rebar3"
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return self.data_dir / "rebar3"
+        return cache if os.access(cache, os.W_OK) else self.data_dir / "rebar3"
 
     async def start_worker(self, *, wait: bool = True) -> None:
         """Start the worker process, and wait until it works."""

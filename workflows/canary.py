@@ -85,6 +85,12 @@ class CanaryWorkflow:
     async def _step(self, weight: int) -> None:
         step = StepVerdict(weight=weight, started_at=workflow.now())
         reading = await self._obey(self._set_weight(weight))
+        if reading.weight != weight:
+            raise ProcessError(
+                f"canary at {weight}%: {reading.canary} canary and {reading.stable} stable pod(s) are ready, "
+                f"which is {reading.observed:.0f}%",
+                trigger="weight",
+            )
         step = step.model_copy(update={"observed_weight": reading.observed})
         self._update(CanaryPhase.ANALYSING, weight=weight, steps=(*self._status.steps, step))
         await self._journal.record(

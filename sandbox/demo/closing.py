@@ -178,7 +178,7 @@ def summary(chapters: Sequence[Chapter]) -> Table:
         status = chapter.status
         outcome = Text(str(status.state), style=state_style(status.state))
         if chapter.rolled_back and status.rollback is not None:
-            outcome.append(f" ↩ {status.rollback.to_version}", style="yellow")
+            outcome.append(f" ↩ {status.rollback.to_version or 'nothing'}", style="yellow")
         took = (status.finished_at or status.since) - status.started_at
         table.add_row(
             Text(status.version, style="bold"),

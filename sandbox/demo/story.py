@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -26,7 +27,7 @@ from sandbox.demo.decision import approve_early, decide
 from sandbox.demo.following import Followed
 from sandbox.demo.parts import ServiceChoice, describe
 from sandbox.demo.stage import Stage
-from sandbox.demo.traffic import TrafficMeter
+from sandbox.demo.traffic import Counted, TrafficMeter
 from sandbox.temporal import NAMESPACE
 from sandbox.world import World
 from starters.connection import quiet_runtime
@@ -79,7 +80,7 @@ async def perform(
         stage.say(_parts(world, service))
         code = await Story(stage, world, client, ask=ask).tell()
         if keep:
-            stage.say(_invitation(world))
+            _invite(stage, world)
             await _until_interrupted()
         else:
             stage.say(Text("\nAll of it stops now; with --keep it stays, to look at.", style="dim"))
@@ -274,27 +275,32 @@ def _parts(world: World, service: ServiceChoice) -> RenderableType:
         times.add_column(column, justify="left" if column == "Shortened time" else "right")
     for row in world.times.shortened():
         times.add_row(*row)
-    return Group(Text(), used, Text(), times)
+    return Group(Text(), used, times)
 
 
-def _invitation(world: World) -> RenderableType:
+def _invite(stage: Stage, world: World) -> None:
     """How to look further while all of it runs."""
     settings = {
         name: value
         for name, value in world.environment().items()
         if name.startswith(("TEMPORAL_", "ERLMCP_DEPLOY_", "KUBECONFIG"))
     } | {"TEMPORAL_UI_URL": world.temporal.ui_url, "ERLMCP_DEPLOY_AUDIT_STORE": str(world.home / "audit.db")}
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
-    lines += [
+    file = world.data_dir / "environment.sh"
+    lines = [f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"']
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
+    file.write_text("\n".join(lines) + "\n")
+    stage.say(
+        Text(f"\nAll of it goes on running until Ctrl-C. Temporal's UI: {world.temporal.ui_url}"),
+        Text("From another terminal:"),
+    )
+    commands = [
+        f". {shlex.quote(str(file))}",
         "erlmcp-deploy status",
         f"erlmcp-deploy deploy {ENVIRONMENT} 1.3.0 --actor {REQUESTER} --wait",
         "erlmcp-deploy audit verify",
         f"kubectl -n {world.namespace(ENVIRONMENT)} get deployments,pods",
     ]
-    return Group(
-        Text(f"\nIt goes on running until Ctrl-C. The UI: {world.temporal.ui_url}. In another terminal:\n"),
-        Text("\n".join(f"  {line}" for line in lines), style="bold cyan", no_wrap=True, overflow="ignore"),
-    )
+    stage.copyable(Text("\n".join(f"  {command}" for command in commands), style="bold cyan"))
 
 
 async def _until_interrupted() -> None:

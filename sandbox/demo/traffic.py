@@ -19,6 +19,9 @@ class Counted:
     requests: int = 0
     failed: int = 0
 
+    def __add__(self, other: Counted) -> Counted:
+        return Counted(self.requests + other.requests, self.failed + other.failed)
+
     def __sub__(self, earlier: Counted) -> Counted:
         return Counted(self.requests - earlier.requests, self.failed - earlier.failed)
 

@@ -486,3 +486,9 @@ def test_nothing_to_deploy_is_no_configuration(kind: str) -> None:
 )
 def test_accepted(changes: dict[str, Any]) -> None:
     assert found(changes) == []
+
+
+def test_a_strategy_that_is_not_there_yet_is_refused_instead_of_ignored() -> None:
+    findings = paths(found(production(rollback={"strategy": "blue_green"})))
+
+    assert set(findings) == {"environments.production.rollback.strategy"}

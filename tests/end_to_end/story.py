@@ -63,7 +63,8 @@ class Story:
         return self.client.get_workflow_handle(workflow_id, result_type=DeploymentStatus)
 
     async def status(self, handle: WorkflowHandle[Any, Any]) -> DeploymentStatus:
-        return await handle.query("status", result_type=DeploymentStatus)
+        status: DeploymentStatus = await handle.query("status", result_type=DeploymentStatus)
+        return status
 
     async def until(
         self,

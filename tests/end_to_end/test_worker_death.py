@@ -6,8 +6,8 @@ from typing import Any
 
 from temporalio.client import WorkflowHandle
 
+from activities.audit_sqlite import SqliteAuditTrail
 from domain.deployment import DeploymentState
-from starters.audit import verify_store
 from tests.end_to_end.conftest import StartStory
 from tests.end_to_end.story import HAPPY_PATH, Story, result, states
 
@@ -105,7 +105,8 @@ async def test_killed_in_every_state_of_the_straight_path(start_story: StartStor
             if e.event_type == "deployment.transition" and e.deployment_id == handle.id
         ]
         assert transitions == HAPPY_PATH[1:]
-        assert verify_store(story.world.home / "audit.db") == []
+        with SqliteAuditTrail.open(story.world.home / "audit.db") as trail:
+            assert trail.verify().intact
         assert await story.replay_all() >= 8
 
 
