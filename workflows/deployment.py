@@ -132,6 +132,7 @@ class DeploymentWorkflow:
         self._approval: workflow.ChildWorkflowHandle[ApprovalWorkflow, ApprovalStatus] | None = None
         self._canary: workflow.ChildWorkflowHandle[CanaryWorkflow, CanaryStatus] | None = None
         self._previous: WorkloadObservation | None = None
+        self._passing_on = asyncio.Lock()
         self._touched = False
         self._reports: list[StepReport] = []
         self._gate: str | None = None
@@ -409,7 +410,7 @@ class DeploymentWorkflow:
         while self._early:
             # They came while the gate was opening.
             early = self._early.pop(0)
-            await self._approval.signal(str(early.verb), early.message)
+            await self._pass_on(self._approval, str(early.verb), early.message)
         self._journal.tell(
             NotificationType.APPROVAL_REQUESTED,
             version=self._request.version,
@@ -806,9 +807,17 @@ class DeploymentWorkflow:
                 reason=refused,
             )
         elif self._approval is not None:
-            await self._approval.signal(str(verb), message)
+            await self._pass_on(self._approval, str(verb), message)
         else:
             self._early.append(EarlyDecision(verb=verb, message=message, at=workflow.now()))
+
+    async def _pass_on(
+        self, child: workflow.ChildWorkflowHandle[Any, Any], signal: str, message: Any
+    ) -> None:
+        """Signal a child; one after the other, or the server may deliver them in another order."""
+        async with self._passing_on:
+            if not child.done():
+                await child.signal(signal, message)
 
     @workflow.signal
     def approval_changed(self, status: ApprovalStatus) -> None:
@@ -859,7 +868,7 @@ class DeploymentWorkflow:
 
     async def _commanded(self, action: str, command: Command, *, pass_on: bool = True) -> None:
         if pass_on and self._canary is not None:
-            await self._canary.signal(action, command)
+            await self._pass_on(self._canary, action, command)
         await self._journal.record(
             f"deployment.{action}", action, "success", actor=command.actor or "unknown", reason=command.reason
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import shutil
 import signal
 import sys
@@ -113,6 +114,11 @@ async def _run(options: Options) -> int:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     stage = open_stage()
     directory = options.data_dir or Path(tempfile.mkdtemp(prefix="erlmcp-deploy-demo-"))
+    # What the parts have to say must not fall into the picture.
+    logging.basicConfig(
+        filename=directory / "demo.log", format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.captureWarnings(True)
     keep = True
     try:
         code = await perform(

@@ -128,6 +128,7 @@ class Board(Stage):
 
     def _close(self) -> None:
         if self._live is not None:
+            self._live.update(Text())  # the last picture is drawn in full: one line fits every terminal
             self._live.stop()
             self._live = None
 
@@ -137,8 +138,12 @@ class Board(Stage):
 
     def _picture(self) -> RenderableType:
         traffic = self._traffic()
-        height = self.console.height - (0 if traffic is None else traffic.row_count)
-        return Group(self._board(height), *([] if traffic is None else [traffic]))
+        if traffic is None:
+            return self._board(self.console.height)
+        height = self.console.height - traffic.row_count
+        board = self._board(height)
+        fits = len(self.console.render_lines(board)) <= height
+        return Group(board, traffic) if fits else Group(traffic, board)
 
     def _board(self, height: int | None = None) -> RenderableType:
         if self._status is None:

@@ -174,20 +174,17 @@ class Story:
         """Kill the worker in the canary, and start it again: the deployment must go on where it was."""
         if not await followed.until(_is_analysed) or self._world.worker is None:
             return
-        weight = _weight(followed.latest)
-        pid = self._world.worker.pid
+        weight, pid, before = _weight(followed.latest), self._world.worker.pid, self._meter.totals()
         await self._world.kill_worker()
         self._killed = True
         self._stage.remark(
-            "☠",
-            f"kill -9 {pid}: the worker dies in the canary at {weight}%; nobody works now",
-            "bold red",
+            "☠", f"kill -9 {pid}: the worker dies in the canary at {weight}%; nobody works now", "bold red"
         )
         await asyncio.sleep(_ABSENCE_SECONDS)
         await self._world.start_worker()
-        if self._world.worker is not None:
-            pid = self._world.worker.pid
-        self._stage.remark("▶", f"the worker was started again (pid {pid}); nothing else was done", "bold")
+        after = self._meter.totals()
+        users = sum((after[track] - before[track] for track in after), Counted())
+        self._stage.remark("▶", f"the worker was started again; the users meanwhile: {users}", "bold")
         if await followed.until(lambda status: _weight(status) > weight):
             self._stage.remark("✔", f"the canary went on where it was: {weight}% passed", "bold green")
 
