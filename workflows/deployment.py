@@ -524,9 +524,8 @@ class DeploymentWorkflow:
         except (_StoppedError, asyncio.CancelledError):
             # The canary takes its own traffic away; only then is there anything to roll back.
             self._stop = self._stop or _Stop("cancel", "a cancellation request", "")
-            await self._canary.signal(
-                CanaryWorkflow.abort, Command(actor=self._stop.actor, reason=self._stop.reason)
-            )
+            stop = Command(actor=self._stop.actor, reason=self._stop.reason)
+            await self._pass_on(self._canary, "abort", stop)
             self._set(canary=await _result(self._canary))
             raise
         finally:
@@ -789,14 +788,15 @@ class DeploymentWorkflow:
 
     async def _decided(self, verb: Verb, message: DecisionMessage) -> None:
         """Pass a decision on to the open gate, or keep it for the gate that will open."""
-        gate = (
-            self._plan.approval.gate if hasattr(self, "_plan") and self._plan.approval is not None else None
-        )
-        refused = None
-        if self._status.approval is not None and self._approval is None:
-            refused = f"the approval is closed: it was {self._status.approval.state}"
+        approval, gate, refused = self._status.approval, self._gate, None
+        if approval is not None and approval.state is not ApprovalState.PENDING:
+            refused = f"the approval is closed: it was {approval.state}"
         elif message.gate is not None and gate is not None and message.gate != gate:
             refused = f"there is no gate {message.gate!r}; this deployment has {gate!r}"
+        elif self._approval is None or self._early:
+            self._early.append(EarlyDecision(verb=verb, message=message, at=workflow.now()))
+        elif not await self._pass_on(self._approval, str(verb), message):
+            refused = "the approval has just been closed"
         if refused is not None:
             await self._journal.record(
                 f"approval.{verb}",
@@ -806,18 +806,22 @@ class DeploymentWorkflow:
                 actor=message.actor or "unknown",
                 reason=refused,
             )
-        elif self._approval is not None:
-            await self._pass_on(self._approval, str(verb), message)
-        else:
-            self._early.append(EarlyDecision(verb=verb, message=message, at=workflow.now()))
 
     async def _pass_on(
         self, child: workflow.ChildWorkflowHandle[Any, Any], signal: str, message: Any
-    ) -> None:
-        """Signal a child; one after the other, or the server may deliver them in another order."""
+    ) -> bool:
+        """Signal a child; one after the other, or the server may deliver them in another order.
+
+        Answers whether the child could still take it.
+        """
         async with self._passing_on:
-            if not child.done():
+            if child.done():
+                return False
+            try:
                 await child.signal(signal, message)
+            except FailureError:
+                return False
+            return True
 
     @workflow.signal
     def approval_changed(self, status: ApprovalStatus) -> None:

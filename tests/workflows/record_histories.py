@@ -1,0 +1,92 @@
+"""Records the histories that `test_replay` replays: ``python -m tests.workflows.record_histories``.
+
+Record them anew only together with a change that may break running deployments, and keep the old ones as
+long as such deployments may still run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import sys
+import tempfile
+from pathlib import Path
+
+from temporalio.client import WorkflowHandle
+
+from sandbox.temporal import TemporalServer
+from tests.starters.world import connect, workers
+from tests.workflows.conftest import Shop
+
+HISTORIES = Path(__file__).parent / "histories"
+BOARD = {"actor": "ada@example.com", "reason": "on purpose"}
+
+
+async def _stories(shop: Shop) -> None:
+    """One deployment of each kind, so that every workflow type takes each of its ways."""
+    await shop.deployed("1.0.0")
+    held = shop.hold("canary 1.1.0")
+    handle = await shop.start("1.1.0")
+    await shop.approve(handle)
+    await shop.until(handle, lambda s: s.canary is not None and s.canary.weight == 10)
+    await handle.signal("pause", BOARD)
+    await shop.until(handle, lambda s: s.canary is not None and s.canary.paused)
+    await handle.signal("resume", BOARD)
+    await handle.signal("promote", BOARD)
+    await shop.until(handle, lambda s: s.canary is not None and s.canary.weight == 50)
+    shop.world.monitoring.held.discard(held)
+    await shop.ended(handle)
+    shop.fails("canary 1.2.0", "error_rate is 20%, limit 5%")
+    await shop.deployed("1.2.0")
+    shop.hold("monitoring of 1.3.0")
+    handle = await shop.start("1.3.0")
+    await shop.approve(handle)
+    await shop.until(handle, lambda s: s.state == "Monitoring")
+    waiting = await shop.start("1.4.0")
+    await shop.until(waiting, lambda s: s.queue_position == 1)
+    await handle.signal("abort", BOARD)
+    await shop.ended(handle)
+    await shop.until(waiting, lambda s: s.approval is not None)
+    await waiting.signal("reject", {"actor": "stranger@example.com"})
+    await waiting.signal("reject", {"actor": "bob@example.com", "comment": "no"})
+    await shop.ended(waiting)
+    cancelled = await shop.start("1.5.0")
+    await shop.until(cancelled, lambda s: s.approval is not None)
+    await cancelled.cancel()
+    await shop.ended(cancelled)
+    await shop.client.execute_workflow(
+        "RollbackWorkflow",
+        {
+            "application": shop.name,
+            "environment": "production",
+            "from_version": "1.1.0",
+            **BOARD,
+        },
+        id=f"rollback:{shop.name}:production:1.1.0",
+        task_queue="deployments",
+    )
+
+
+async def record() -> int:
+    """Run the stories and write one file for each workflow; answers how many."""
+    HISTORIES.mkdir(exist_ok=True)
+    written = 0
+    with tempfile.TemporaryDirectory() as directory:
+        home = Path(directory)
+        async with TemporalServer.start(home / "temporal", ui=False) as server:
+            client = await connect(server.address)
+            async with workers(client, home) as world:
+                await _stories(Shop("shop", client, world, home))
+            async for execution in client.list_workflows():
+                handle: WorkflowHandle[object, object] = client.get_workflow_handle(
+                    execution.id, run_id=execution.run_id
+                )
+                name = execution.id.replace(":", "_")
+                content = (await handle.fetch_history()).to_json().encode()
+                (HISTORIES / f"{name}.json.gz").write_bytes(gzip.compress(content, mtime=0))
+                written += 1
+    return written
+
+
+if __name__ == "__main__":
+    print(f"{asyncio.run(record())} histories in {HISTORIES}", file=sys.stderr)

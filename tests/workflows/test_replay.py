@@ -1,0 +1,36 @@
+"""Recorded histories replay: a change that would break running deployments fails here."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer
+
+from tests.workflows.record_histories import HISTORIES
+from workers.composition import WORKFLOWS, workflow_runner
+from workflows.conversion import data_converter
+
+RECORDED = sorted(HISTORIES.glob("*.json.gz"))
+
+
+def _history(path: Path) -> WorkflowHistory:
+    workflow_id = path.name.removesuffix(".json.gz").replace("_", ":")
+    return WorkflowHistory.from_json(workflow_id, gzip.decompress(path.read_bytes()).decode())
+
+
+def _type_of(path: Path) -> str:
+    events = json.loads(gzip.decompress(path.read_bytes()))["events"]
+    name: str = events[0]["workflowExecutionStartedEventAttributes"]["workflowType"]["name"]
+    return name
+
+
+def test_every_workflow_type_has_a_recorded_history() -> None:
+    assert {_type_of(path) for path in RECORDED} == {w.__name__ for w in WORKFLOWS}
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.name.removesuffix(".json.gz"))
+async def test_a_recorded_history_replays(path: Path) -> None:
+    replayer = Replayer(workflows=WORKFLOWS, workflow_runner=workflow_runner(), data_converter=data_converter)
+    await replayer.replay_workflow(_history(path))
