@@ -81,9 +81,15 @@ class ChainFault(Model):
 
 
 def canonical_json(event: AuditEvent) -> bytes:
-    """The one serialisation that is hashed: sorted keys, no blanks, UTF-8."""
+    """The one serialisation that is hashed: sorted keys, no blanks, UTF-8.
+
+    Fields that have their default are left out, so that a field added later changes no old hash.
+    """
     return json.dumps(
-        event.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        event.model_dump(mode="json", exclude_defaults=True),
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
     ).encode()
 
 

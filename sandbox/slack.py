@@ -91,6 +91,7 @@ class SlackServer:
             "chat.postMessage": self._post_message,
             "chat.update": self._update,
             "conversations.history": self._history,
+            "conversations.list": self._list,
             "conversations.replies": self._replies,
             "reactions.add": self._add_reaction,
             "users.info": self._user_info,
@@ -251,6 +252,9 @@ class SlackServer:
         _, channel = self._channel(arguments)
         found = [m for m in reversed(self._messages) if m.channel == channel and m.thread_ts in (None, m.ts)]
         return _page(found, arguments)
+
+    def _list(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"channels": [{"id": i, "name": name} for i, name in self._channels.items()]}
 
     def _replies(self, arguments: dict[str, Any]) -> dict[str, Any]:
         _, channel = self._channel(arguments)

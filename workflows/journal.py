@@ -88,7 +88,7 @@ class Journal:
         await workflow.execute_activity_method(
             AuditSignatures.record_audit_event,
             event,
-            summary=f"audit: {event.action} {event.status}",
+            summary=f"audit: {_what(event)}",
             **effects.SHORT,
         )
 
@@ -131,6 +131,13 @@ class Journal:
             await asyncio.shield(asyncio.ensure_future(task))
         if self._audit is not None:
             await asyncio.shield(self._audit)
+
+
+def _what(event: AuditEvent) -> str:
+    """An audit event in few words, for the timeline."""
+    if "to_state" in event.details:
+        return f"→ {event.details['to_state']}"
+    return f"{event.action} {event.status}"
 
 
 def show_in_visibility(

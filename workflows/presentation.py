@@ -6,7 +6,7 @@ from domain.approval import ApprovalPolicy, ApprovalState, ApprovalStatus
 from domain.canary import CanaryRequest, CanaryStatus
 from domain.deployment import DeploymentState, DeploymentStatus
 from domain.environment import EnvironmentRecord
-from domain.gates import GateOutcome
+from domain.gates import GateOutcome, GateResult
 from domain.rollback import RollbackStatus
 
 STAGES = (
@@ -20,13 +20,14 @@ STAGES = (
     DeploymentState.MONITORING,
     DeploymentState.COMPLETED,
 )
+GOOD, BAD, NOW, AHEAD = "✔", "✘", "▶", "○"
 _TIME = "%Y-%m-%d %H:%M:%S UTC"
 _GATE_MARKS = {
-    GateOutcome.PASSED: "✅",
-    GateOutcome.FAILED: "❌",
-    GateOutcome.WARNED: "⚠️",
-    GateOutcome.SKIPPED: "⏭️",
-    GateOutcome.RUNNING: "⏳",
+    GateOutcome.PASSED: GOOD,
+    GateOutcome.FAILED: BAD,
+    GateOutcome.WARNED: "!",
+    GateOutcome.SKIPPED: "–",
+    GateOutcome.RUNNING: NOW,
 }
 
 
@@ -35,8 +36,10 @@ def _cell(text: object) -> str:
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> list[str]:
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    return lines + ["| " + " | ".join(_cell(c) for c in row) + " |" for row in rows]
+    """A Markdown table; the UI sets its cells without any space between them, so they bring their own."""
+    lines = [head, *([_cell(c) for c in row] for row in rows)]
+    written = ["| " + " | ".join(f"{text}\u00a0\u00a0" for text in line) + " |" for line in lines]
+    return [written[0], "|" + " :-- |" * len(head), *written[1:]]
 
 
 def deployment(status: DeploymentStatus) -> str:
@@ -53,33 +56,40 @@ def deployment(status: DeploymentStatus) -> str:
         step = reached.get(stage)
         if step is None:
             if not status.state.final:
-                rows.append(("◽", stage, "", ""))
+                rows.append((AHEAD, stage, "", ""))
             continue
-        mark = "❌" if stage in (DeploymentState.FAILED, DeploymentState.REJECTED) else "✅"
-        mark = "▶️" if stage is status.state and not stage.final else mark
+        mark = BAD if stage in (DeploymentState.FAILED, DeploymentState.REJECTED) else GOOD
+        mark = NOW if stage is status.state and not stage.final else mark
         rows.append((mark, stage, step.at.strftime(_TIME), step.reason))
     lines += _table(("", "Stage", "Since", "Why"), rows)
     if status.gates:
         lines += ["", "### Gates", ""]
         lines += _table(
             ("", "Gate", "Result"),
-            [(_GATE_MARKS[g.outcome], g.name, g.reason or g.outcome) for g in status.gates],
+            [(_GATE_MARKS[g.outcome], g.name, _gate_result(g)) for g in status.gates],
         )
     if status.compliance is not None:
         total, gaps = len(status.compliance.items), status.compliance.gaps
         lines += ["", f"### Compliance: {total - len(gaps)} of {total} items hold", ""]
-        lines += [f"- ❌ {_cell(gap.reason or gap.item)}" for gap in gaps]
+        lines += [f"- {BAD} {_cell(gap.reason or gap.item)}" for gap in gaps]
     if status.approval is not None:
         lines += ["", *_approval_lines(status.approval)]
     if status.canary is not None:
         lines += ["", *_canary_lines(status.canary)]
     if status.rollback is not None:
-        mark = "✅" if status.rollback.succeeded else "❌"
+        mark = GOOD if status.rollback.succeeded else BAD
         lines += [
             "",
             f"### Roll-back to {status.rollback.to_version}: {mark} {_cell(status.rollback.reason)}",
         ]
     return "\n".join(lines)
+
+
+def _gate_result(gate: GateResult) -> str:
+    """The numbers of a gate that passed; else why it did not."""
+    if gate.outcome is GateOutcome.PASSED:
+        return ", ".join(f"{check.name} {check.measured}" for check in gate.checks)
+    return gate.reason or str(gate.outcome)
 
 
 def _approval_lines(status: ApprovalStatus) -> list[str]:

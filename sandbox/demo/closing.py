@@ -106,7 +106,7 @@ def _instead(found: str) -> str:
 
 def _ended(chapter: Chapter) -> Claim:
     status, holds = chapter.status, chapter.status.state is chapter.expected
-    text = f"{status.version} ended {chapter.expected}"
+    text = f"{status.version} ended {chapter.expected}, as it should"
     return Claim(text + _instead("" if holds else f"{status.state} ({status.reason})"), holds)
 
 

@@ -40,20 +40,9 @@ FAILED = notification(
 )
 
 
-class Workspace(SlackServer):
-    """The stand-in, which also lists its channels."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._methods = {**self._methods, "conversations.list": self._list}
-
-    def _list(self, _: dict[str, Any]) -> dict[str, Any]:
-        return {"channels": [{"id": i, "name": name} for i, name in self._channels.items()]}
-
-
 @pytest.fixture
 async def slack() -> AsyncIterator[SlackServer]:
-    async with Workspace.start(channels=CHANNELS) as server:
+    async with SlackServer.start(channels=CHANNELS) as server:
         yield server
 
 
