@@ -20,10 +20,9 @@ def parse_version(text: str) -> semver.Version:
     try:
         version = semver.Version.parse(text)
     except ValueError:
-        remedy = (
-            f"; write {text[1:]!r}" if re.match(r"v\d", text) else "; write for example 3.0.0 or 3.0.0-rc.1"
-        )
-        raise ValueError(f"{text!r} is no semantic version{remedy}") from None
+        bare = text.removeprefix("v")
+        remedy = bare if semver.Version.is_valid(bare) else "for example 3.0.0 or 3.0.0-rc.1"
+        raise ValueError(f"{text!r} is no semantic version; write {remedy}") from None
     if version.build:
         raise ValueError(
             f"{text!r} has build metadata (+{version.build}), which no Kubernetes label can hold"

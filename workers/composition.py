@@ -24,6 +24,7 @@ from activities.plans import PlanActivities
 from activities.slack import SlackChannel
 from activities.turns import TurnActivities
 from activities.watching import WatchActivities
+from domain.configuration import Configuration
 from workers.settings import Role, WorkerSettings
 from workflows.approval import ApprovalWorkflow
 from workflows.canary import CanaryWorkflow
@@ -63,6 +64,29 @@ def activities_of(*implementations: object) -> list[Callable[..., Any]]:
     ]
 
 
+def _say_what_is_not_served(configuration: Configuration, settings: WorkerSettings) -> None:
+    """Settings this version reads and does not act on must not pass for working."""
+    channels, storage = configuration.notification_channels, configuration.audit_storage
+    unserved = [
+        name
+        for name, wanted in (
+            ("teams", channels.teams.enable),
+            ("pagerduty", bool(channels.pagerduty.integration_key)),
+            ("email", any(channels.email.recipients.values())),
+        )
+        if wanted
+    ]
+    if unserved:
+        logger.warning("notifications go to Slack only; not served by this version: %s", ", ".join(unserved))
+    if storage.primary.type != "sqlite":
+        logger.warning(
+            "audit events are kept in %s only; not served by this version: %s, %s",
+            settings.audit_store,
+            storage.primary.type,
+            storage.backup.type,
+        )
+
+
 @asynccontextmanager
 async def compose(
     client: Client,
@@ -80,6 +104,7 @@ async def compose(
     async with AsyncExitStack() as stack:
         workers = []
         if role in (Role.ALL, Role.DEPLOYMENTS):
+            _say_what_is_not_served(configuration, settings)
             store = await stack.enter_async_context(SqliteAuditStore.open(settings.audit_store))
             ledger = await stack.enter_async_context(EffectsLedger.open(settings.ledger))
             http = await stack.enter_async_context(httpx.AsyncClient())

@@ -24,7 +24,8 @@ def test_accepted(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "remedy"),
     [
-        ("v3.0.0", "write '3.0.0'"),
+        ("v3.0.0", "write 3.0.0"),
+        ("v9", "write for example"),
         ("1.0", "write for example"),
         ("1.2.3.4", "write for example"),
         ("01.2.3", "write for example"),
