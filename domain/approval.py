@@ -42,6 +42,10 @@ class DecisionMessage(Message):
     id: str | None = None
 
 
+UNSIGNED = DecisionMessage()
+"""A signal that came without any input, as the UI can send it: it counts for nothing, and is audited."""
+
+
 class DecisionRequest(DecisionMessage):
     """The input of the update ``decide``: a decision message with its verb."""
 

@@ -121,6 +121,10 @@ class Alert(Message):
     severity: str = ""
 
 
+UNNAMED_ALERT = Alert()
+"""A signal that came without any input: still an alert."""
+
+
 def split_replicas(total: int, weight: int) -> tuple[int, int]:
     """Pods of (stable, canary) for a weight in percent.
 

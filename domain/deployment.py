@@ -173,3 +173,7 @@ class Command(Message):
 
     actor: str = ""
     reason: str = ""
+
+
+UNSIGNED_COMMAND = Command()
+"""A signal that came without any input: it is obeyed, in the name of nobody."""

@@ -107,6 +107,10 @@ class HoldMessage(Message):
     until: datetime | None = None
 
 
+UNSIGNED_HOLD = HoldMessage()
+"""A signal that came without any input: refused, as nobody is named."""
+
+
 class PastDeployment(Model):
     """One entry of the environment's history."""
 

@@ -39,6 +39,7 @@ ARTEFACT_ANNOTATION: Final = "erlmcp-deploy/artefact"
 _LOOPBACK: Final = "127.0.0.1"
 _LONGEST_BACKOFF: Final = 8.0  # seconds between restarts of a process that keeps ending
 _LARGEST_HEAD: Final = 64 * 1024
+_DRAIN_SECONDS: Final = 1.0  # a release that goes still answers those who have not heard of it
 _log = logging.getLogger(__name__)
 
 Track = tuple[str, str]  # namespace, track
@@ -188,6 +189,7 @@ class _Front:
         self._error: str | None = None
         self._running: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
+        self._forwarding: set[asyncio.Task[None]] = set()  # asyncio itself may forget them
         self._listener: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -202,7 +204,7 @@ class _Front:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.want(None)
+        self.want(None, drain=False)
         await asyncio.gather(*self._ending, return_exceptions=True)
         if self._listener is not None:
             self._listener.close()
@@ -220,17 +222,30 @@ class _Front:
             error=self._error,
         )
 
-    def want(self, release: Release | None) -> None:
-        """Run ``release`` from now on; the process of another one ends beside its start."""
+    def want(self, release: Release | None, *, drain: bool = True) -> None:
+        """Run ``release`` from now on; the process of another one ends beside its start.
+
+        If nothing follows it, it answers a little longer, as a pod does that is being removed.
+        """
         if release == self._release:
             return
+        drain = drain and release is None
         if self._running is not None:
-            ending = asyncio.create_task(_cancel(self._running))
+            ending = asyncio.create_task(self._end(self._running, drain=drain))
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
-        self._release, self._backend, self._process = release, None, None
+        if not drain:
+            self._backend = None
+        self._release, self._process = release, None
         self._restarts, self._error = 0, None
         self._running = asyncio.create_task(self._run(release)) if release else None
+
+    async def _end(self, running: asyncio.Task[None], *, drain: bool) -> None:
+        if drain:
+            await asyncio.sleep(_DRAIN_SECONDS)
+            if self._release is None:
+                self._backend = None
+        await _cancel(running)
 
     async def _run(self, release: Release) -> None:
         """Keep one process of the release running, until cancelled."""
@@ -299,6 +314,9 @@ class _Front:
         return process, port
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (task := asyncio.current_task()) is not None:
+            self._forwarding.add(task)
+            task.add_done_callback(self._forwarding.discard)
         try:
             if self._backend is not None:
                 with contextlib.suppress(OSError):
@@ -357,7 +375,10 @@ def _unpack(artefact: str, root: Path) -> None:
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     with tarfile.open(unquote(url.path)) as archive:
-        archive.extractall(root, filter="data")
+        if hasattr(tarfile, "data_filter"):
+            archive.extractall(root, filter="data")
+        else:  # Python before 3.11.4, such as Debian's; what is unpacked here is executed anyway
+            archive.extractall(root)  # noqa: S202
 
 
 async def _takes_connections(port: int) -> bool:

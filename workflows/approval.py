@@ -11,6 +11,7 @@ from temporalio.exceptions import ApplicationError, FailureError
 with workflow.unsafe.imports_passed_through():
     from domain import approval
     from domain.approval import (
+        UNSIGNED,
         ApprovalRequest,
         ApprovalState,
         ApprovalStatus,
@@ -113,15 +114,15 @@ class ApprovalWorkflow:
     # Decisions: signals and the update go through one reducer.
 
     @workflow.signal
-    async def approve(self, message: DecisionMessage) -> None:
+    async def approve(self, message: DecisionMessage = UNSIGNED) -> None:
         await self._take(Verb.APPROVE, message)
 
     @workflow.signal
-    async def reject(self, message: DecisionMessage) -> None:
+    async def reject(self, message: DecisionMessage = UNSIGNED) -> None:
         await self._take(Verb.REJECT, message)
 
     @workflow.signal
-    async def comment(self, message: DecisionMessage) -> None:
+    async def comment(self, message: DecisionMessage = UNSIGNED) -> None:
         await self._take(Verb.COMMENT, message)
 
     @workflow.update

@@ -13,8 +13,8 @@ with workflow.unsafe.imports_passed_through():
     from activities.signatures import KubernetesSignatures, WatchSignatures
     from domain.analysis import Watch, WatchOutcome, WatchPolicy, WatchVerdict
     from domain.audit import AuditCategory
-    from domain.canary import Alert, CanaryPhase, CanaryRequest, CanaryStatus, StepVerdict
-    from domain.deployment import Command
+    from domain.canary import UNNAMED_ALERT, Alert, CanaryPhase, CanaryRequest, CanaryStatus, StepVerdict
+    from domain.deployment import UNSIGNED_COMMAND, Command
     from domain.workload import ReleaseApply, RolloutWatch, Track, WeightChange, WeightReading
     from workflows import effects, presentation
     from workflows.failures import ProcessError, reason_of
@@ -259,11 +259,11 @@ class CanaryWorkflow:
     # What people and alerts say
 
     @workflow.signal
-    async def pause(self, command: Command) -> None:
+    async def pause(self, command: Command = UNSIGNED_COMMAND) -> None:
         await self._set_pause(True, command)
 
     @workflow.signal
-    async def resume(self, command: Command) -> None:
+    async def resume(self, command: Command = UNSIGNED_COMMAND) -> None:
         await self._set_pause(False, command)
 
     async def _set_pause(self, paused: bool, command: Command) -> None:
@@ -275,14 +275,14 @@ class CanaryWorkflow:
         await self._audit_command("pause" if paused else "resume", command)
 
     @workflow.signal
-    async def promote(self, command: Command) -> None:
+    async def promote(self, command: Command = UNSIGNED_COMMAND) -> None:
         self._promoted_by = command.actor or "unknown"
         self._paused = False
         self._update(self._status.phase, paused=False)
         await self._audit_command("promote", command)
 
     @workflow.signal
-    async def abort(self, command: Command) -> None:
+    async def abort(self, command: Command = UNSIGNED_COMMAND) -> None:
         if self._abort is None:
             self._abort = f"aborted by {command.actor or 'unknown'}" + (
                 f": {command.reason}" if command.reason else ""
@@ -290,7 +290,7 @@ class CanaryWorkflow:
         await self._audit_command("abort", command)
 
     @workflow.signal
-    async def alert(self, alert: Alert) -> None:
+    async def alert(self, alert: Alert = UNNAMED_ALERT) -> None:
         if self._abort is None:
             self._trigger = "alert"
             self._abort = f"alert {alert.name} ({alert.severity or 'no severity'})"

@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.signatures import KubernetesSignatures, PlanSignatures, WatchSignatures
     from domain.analysis import Watch, WatchOutcome, WatchPolicy
     from domain.approval import (
+        UNSIGNED,
         ApprovalRequest,
         ApprovalState,
         ApprovalStatus,
@@ -33,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.canary import CanaryPhase, CanaryRequest, CanaryStatus
     from domain.compliance import ComplianceMode, ComplianceReport, evaluate_checklist
     from domain.deployment import (
+        UNSIGNED_COMMAND,
         Built,
         Command,
         DeploymentRequest,
@@ -779,11 +781,11 @@ class DeploymentWorkflow:
     # What people say
 
     @workflow.signal
-    async def approve(self, message: DecisionMessage) -> None:
+    async def approve(self, message: DecisionMessage = UNSIGNED) -> None:
         await self._decided(Verb.APPROVE, message)
 
     @workflow.signal
-    async def reject(self, message: DecisionMessage) -> None:
+    async def reject(self, message: DecisionMessage = UNSIGNED) -> None:
         await self._decided(Verb.REJECT, message)
 
     async def _decided(self, verb: Verb, message: DecisionMessage) -> None:
@@ -841,28 +843,28 @@ class DeploymentWorkflow:
             self._set(queue_position=decision.position, waiting_for=decision.reason)
 
     @workflow.signal
-    async def pause(self, command: Command) -> None:
+    async def pause(self, command: Command = UNSIGNED_COMMAND) -> None:
         self._paused_by = command.actor or "unknown"
         self._set(paused=True)
         await self._commanded("pause", command)
 
     @workflow.signal
-    async def resume(self, command: Command) -> None:
+    async def resume(self, command: Command = UNSIGNED_COMMAND) -> None:
         self._paused_by = None
         self._set(paused=False)
         await self._commanded("resume", command)
 
     @workflow.signal
-    async def promote(self, command: Command) -> None:
+    async def promote(self, command: Command = UNSIGNED_COMMAND) -> None:
         await self._commanded("promote", command)
 
     @workflow.signal
-    async def abort(self, command: Command) -> None:
+    async def abort(self, command: Command = UNSIGNED_COMMAND) -> None:
         self._halt("abort", command)
         await self._commanded("abort", command, pass_on=False)
 
     @workflow.signal
-    async def rollback(self, command: Command) -> None:
+    async def rollback(self, command: Command = UNSIGNED_COMMAND) -> None:
         self._halt("rollback", command)
         await self._commanded("rollback", command, pass_on=False)
 

@@ -16,6 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from domain import environment
     from domain.audit import AuditCategory
     from domain.environment import (
+        UNSIGNED_HOLD,
         EnvironmentRecord,
         Hold,
         HoldMessage,
@@ -161,19 +162,19 @@ class EnvironmentWorkflow:
     # Holds and freezes
 
     @workflow.signal
-    def freeze(self, message: HoldMessage) -> None:
+    def freeze(self, message: HoldMessage = UNSIGNED_HOLD) -> None:
         self._stop("freeze", message)
 
     @workflow.signal
-    def unfreeze(self, message: HoldMessage) -> None:
+    def unfreeze(self, message: HoldMessage = UNSIGNED_HOLD) -> None:
         self._go("freeze", "unfreeze", message)
 
     @workflow.signal
-    def hold(self, message: HoldMessage) -> None:
+    def hold(self, message: HoldMessage = UNSIGNED_HOLD) -> None:
         self._stop("hold", message)
 
     @workflow.signal
-    def release_hold(self, message: HoldMessage) -> None:
+    def release_hold(self, message: HoldMessage = UNSIGNED_HOLD) -> None:
         self._go("hold", "release_hold", message)
 
     def _stop(self, kind: str, message: HoldMessage) -> None:

@@ -129,7 +129,7 @@ def _held(environment: EnvironmentRecord, bad: str) -> Claim:
 
 
 def _live(fronts: Sequence[FrontStatus], live: str) -> Claim:
-    serving = {front.track: front.version for front in fronts if front.serving}
+    serving = {front.track: front.version for front in fronts if front.serving and front.version}
     holds = serving == {"stable": live}
     text = f"{live} is what serves production now, and no canary is left"
     return Claim(text + _instead("" if holds else f"serving is {serving or 'nothing'}"), holds)
@@ -184,7 +184,7 @@ def summary(chapters: Sequence[Chapter]) -> Table:
             Text(status.version, style="bold"),
             outcome,
             brief(took),
-            clean(status.reason or ""),
+            Text(clean(status.reason or "")),
             *(_traffic(chapter.traffic[track]) for track in TRACKS),
         )
     return table

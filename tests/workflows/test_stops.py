@@ -129,3 +129,22 @@ async def test_a_rollback_that_cannot_be_verified_says_so(shop: Shop) -> None:
 
 def handle_id(shop: Shop, version: str) -> str:
     return f"deployment:{shop.name}:production:{version}"
+
+
+async def test_a_signal_without_input_is_obeyed_or_refused_but_never_wedges_the_workflow(shop: Shop) -> None:
+    handle = await shop.start("1.0.0")
+    await shop.until(handle, lambda s: s.approval is not None)
+    # Given signals sent from the UI with nothing in them
+    await handle.signal("approve")
+    await handle.signal("pause")
+    await handle.signal("resume")
+    await shop.child("approval", "1.0.0", "manual_approval").signal("reject")
+    # Then the approvals count for nothing, and the abort is obeyed
+    await shop.until(handle, lambda _: len(_refused(shop, "1.0.0")) == 2)
+    await handle.signal("abort")
+    ended = await shop.ended(handle)
+    assert ended.reason == "aborted by unknown"
+
+
+def _refused(shop: Shop, version: str) -> list[str]:
+    return [e.action for e in shop.audit(handle_id(shop, version)) if e.status == "refused"]
