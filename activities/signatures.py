@@ -56,7 +56,7 @@ class TurnSignatures(ABC):
     @activity.defn
     @abstractmethod
     async def report_liveness(self, query: LivenessQuery) -> LivenessReport:
-        """Which of the asked workflow runs still run."""
+        """Which of the asked workflows have ended."""
 
 
 class BuildSignatures(ABC):

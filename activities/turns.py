@@ -1,4 +1,4 @@
-"""Asking EnvironmentWorkflow for a turn, and asking Temporal which runs still run."""
+"""Asking EnvironmentWorkflow for a turn, and asking Temporal who still runs."""
 
 from __future__ import annotations
 
@@ -40,19 +40,17 @@ class TurnActivities(TurnSignatures):
     @activity.defn
     async def report_liveness(self, query: LivenessQuery) -> LivenessReport:
         ended: dict[str, str] = {}
-        for run in query.runs:
+        for workflow_id in query.workflow_ids:
             try:
-                described = await self._client.get_workflow_handle(
-                    run.workflow_id, run_id=run.run_id
-                ).describe()
+                described = await self._client.get_workflow_handle(workflow_id).describe()
             except RPCError as error:
                 if error.status is not RPCStatusCode.NOT_FOUND:
                     raise
-                ended[run.run_id] = "UNKNOWN"
+                ended[workflow_id] = "UNKNOWN"
                 continue
             except ValueError:
                 # The client has no name for the status of a paused run; it still runs.
                 continue
             if described.status is not None and described.status is not WorkflowExecutionStatus.RUNNING:
-                ended[run.run_id] = described.status.name
+                ended[workflow_id] = described.status.name
         return LivenessReport(ended=ended)

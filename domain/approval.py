@@ -59,7 +59,7 @@ class ApprovalPolicy(Model):
         roles: any one of them entitles to decide.
         members: the people who hold each role, from ``directory``.
         min_approvals: distinct people needed.
-        excluded: people who may not approve (requester, by policy the commit's author).
+        excluded: people who may not approve: the requester.
     """
 
     gate: str
@@ -158,6 +158,8 @@ def refusal(
         return 'the decision names no actor; send {"actor": "you@example.com", …}'
     if status.state is not ApprovalState.PENDING:
         return f"the approval is closed: it was {status.state}"
+    if message.gate is not None and message.gate != policy.gate:
+        return f"it is for gate {message.gate!r}, and this is {policy.gate!r}"
     if verb is Verb.COMMENT:
         return None
     if not policy.roles_of(message.actor):
@@ -167,7 +169,7 @@ def refusal(
         )
     if verb is Verb.APPROVE:
         if person in {identity(p) for p in policy.excluded}:
-            return f"{message.actor} asked for this deployment or wrote it, and may not approve it"
+            return f"{message.actor} asked for this deployment, and may not approve it"
         if person in {identity(d.actor) for d in status.received_approvals}:
             return f"{message.actor} has approved already; {status.approvals_missing} more person(s) needed"
     return None

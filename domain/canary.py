@@ -68,6 +68,7 @@ class CanaryRequest(Model):
     settings: CanarySettings
     watch: WatchPolicy
     prometheus_url: str | None = None
+    paused: bool = False
     commit: str | None = None
     artefact: str | None = None
     digest: str | None = None
@@ -112,6 +113,10 @@ class CanaryStatus(Model):
     @property
     def succeeded(self) -> bool:
         return self.phase is CanaryPhase.SUCCEEDED
+
+    @property
+    def ended(self) -> bool:
+        return self.phase in (CanaryPhase.SUCCEEDED, CanaryPhase.FAILED, CanaryPhase.ABORTED)
 
 
 class Alert(Message):

@@ -5,11 +5,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from domain.model import Message, Model
 from domain.version import commit_prefix, is_newer
+
+
+def _in_utc(time: datetime) -> datetime:
+    """A time that names no zone is taken as UTC: a signal that is refused would vanish without a word."""
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
+Time = Annotated[datetime, AfterValidator(_in_utc)]
 
 HISTORY_LIMIT = 50
 """Deployments an environment remembers; the audit trail keeps them all."""
@@ -27,8 +38,11 @@ class TurnRequest(Message):
     """A deployment (or roll-back) asks for its turn.
 
     Attributes:
-        holder: workflow id; with `run` it names the request, so asking twice is asking once.
+        holder: workflow id.
+        token: made by the workflow; with `holder` it names the request, so asking twice is asking once. A
+            reset keeps it, while the run changes.
         urgent: a roll-back goes before everything that waits, and no hold or freeze stops it.
+        started: when the run began; a request of an older run that comes late is ignored.
         allow_same: go ahead although the version is live already.
         automated: no person asked; a version that was rolled back is not shipped again this way.
     """
@@ -36,7 +50,7 @@ class TurnRequest(Message):
     application: str
     environment: str
     holder: str
-    run: str
+    token: str
     version: str
     commit: str | None = None
     actor: str = ""
@@ -44,6 +58,7 @@ class TurnRequest(Message):
     urgent: bool = False
     allow_same: bool = False
     automated: bool = False
+    started: datetime | None = None
     at: datetime | None = None
 
 
@@ -56,16 +71,21 @@ class TurnAnswer(StrEnum):
 
 
 class TurnDecision(Message):
-    """The environment's answer to a `TurnRequest`; sent as a signal."""
+    """The environment's answer to a `TurnRequest`; sent as a signal.
+
+    Attributes:
+        busy_with: workflow id of the one that has the turn.
+    """
 
     holder: str
-    run: str
+    token: str
     answer: TurnAnswer
     reason: str = ""
     position: int | None = None
     current_version: str | None = None
     last_good_version: str | None = None
     rollback_version: str | None = None
+    busy_with: str | None = None
 
 
 class Outcome(StrEnum):
@@ -81,7 +101,7 @@ class TurnRelease(Message):
     """A holder gives its turn back and says what is live now."""
 
     holder: str
-    run: str
+    token: str
     version: str
     outcome: Outcome
     live_version: str | None = None
@@ -90,13 +110,12 @@ class TurnRelease(Message):
 
 
 class Hold(Model):
-    """Why something may not be deployed: all of it, or (with `version`) one that was rolled back."""
+    """Why something may not be deployed."""
 
     actor: str
     reason: str
     since: datetime
-    until: datetime | None = None
-    version: str | None = None
+    until: Time | None = None
 
 
 class HoldMessage(Message):
@@ -104,7 +123,7 @@ class HoldMessage(Message):
 
     actor: str = ""
     reason: str = ""
-    until: datetime | None = None
+    until: Time | None = None
 
 
 UNSIGNED_HOLD = HoldMessage()
@@ -122,7 +141,12 @@ class PastDeployment(Model):
 
 
 class EnvironmentRecord(Model):
-    """Everything an environment knows of itself."""
+    """Everything an environment knows of itself.
+
+    Attributes:
+        freeze: stops all deployments; so does `hold`.
+        held_versions: what was rolled back; automation does not ship it again.
+    """
 
     application: str
     environment: str
@@ -134,6 +158,7 @@ class EnvironmentRecord(Model):
     queue: tuple[TurnRequest, ...] = ()
     freeze: Hold | None = None
     hold: Hold | None = None
+    held_versions: dict[str, Hold] = {}
     history: tuple[PastDeployment, ...] = ()
 
 
@@ -142,13 +167,13 @@ EnvironmentStatus = EnvironmentRecord
 
 
 def same_turn(one: TurnRequest, other: TurnRequest | TurnRelease) -> bool:
-    return one.holder == other.holder and one.run == other.run
+    return one.holder == other.holder and one.token == other.token
 
 
 def blocked(record: EnvironmentRecord, now: datetime) -> Hold | None:
     """The freeze or hold that stops all deployments now, if any."""
     for stop in (record.freeze, record.hold):
-        if stop is not None and stop.version is None and (stop.until is None or now < stop.until):
+        if stop is not None and (stop.until is None or now < stop.until):
             return stop
     return None
 
@@ -158,12 +183,13 @@ def _decision(
 ) -> TurnDecision:
     return TurnDecision(
         holder=request.holder,
-        run=request.run,
+        token=request.token,
         answer=answer,
         reason=reason,
         current_version=record.current_version,
         last_good_version=record.last_good_version,
         rollback_version=rollback_target(record, request.version),
+        busy_with=record.holder.holder if record.holder is not None else None,
     )
 
 
@@ -176,8 +202,8 @@ def _turned_away(record: EnvironmentRecord, request: TurnRequest) -> TurnDecisio
     ):
         reason = f"{request.version} is live in {record.environment} already"
         return _decision(record, request, TurnAnswer.LIVE_ALREADY, reason)
-    hold = record.hold
-    if hold is not None and hold.version == request.version and request.automated and not request.urgent:
+    hold = record.held_versions.get(request.version)
+    if hold is not None and request.automated and not request.urgent:
         return _decision(record, request, TurnAnswer.REFUSED, hold.reason)
     return None
 
@@ -198,12 +224,24 @@ def _outdates(one: TurnRequest, other: TurnRequest, *, arrived_later: bool) -> b
         return False
 
 
+def _is_stale(request: TurnRequest, known: TurnRequest) -> bool:
+    """Whether the request is of an earlier run of a workflow that has asked anew since."""
+    if request.holder != known.holder or request.started is None or known.started is None:
+        return False
+    return request.started < known.started
+
+
 def ask(record: EnvironmentRecord, request: TurnRequest) -> tuple[EnvironmentRecord, list[TurnDecision]]:
     """Enter a request; the answers to send for those that will never get a turn.
 
     A request that is known already (a retried signal) changes nothing. A newer run of the same
     workflow id replaces the older one, which must have ended.
     """
+    holder = record.holder
+    if any(_is_stale(request, known) for known in (holder, *record.queue) if known is not None):
+        return record, []
+    if holder is not None and holder.holder == request.holder and not same_turn(holder, request):
+        record = drop_dead_holder(record, f"{holder.holder} was started again", request.at)
     if record.holder is not None and same_turn(record.holder, request):
         return record, [_decision(record, request, TurnAnswer.GRANTED)]
     if any(same_turn(waiting, request) for waiting in record.queue):
@@ -230,8 +268,8 @@ def ask(record: EnvironmentRecord, request: TurnRequest) -> tuple[EnvironmentRec
             if not waiting.urgent and _outdates(request, waiting, arrived_later=True):
                 reason = f"superseded by {request.version}"
                 decisions.append(_decision(record, waiting, TurnAnswer.SUPERSEDED, reason))
-        gone = {(d.holder, d.run) for d in decisions}
-        queue = tuple(w for w in queue if (w.holder, w.run) not in gone)
+        gone = {(d.holder, d.token) for d in decisions}
+        queue = tuple(w for w in queue if (w.holder, w.token) not in gone)
     return record.model_copy(update={"queue": (*queue, request)}), decisions
 
 
@@ -245,7 +283,7 @@ def waiting(record: EnvironmentRecord, request: TurnRequest, now: datetime) -> T
         reason = f"its turn in {record.environment}, after {record.holder.version}"
     else:
         reason = f"its turn in {record.environment}"
-    place = position(record, request.holder, request.run)
+    place = position(record, request)
     decision = _decision(record, request, TurnAnswer.WAITING, reason)
     return decision.model_copy(update={"position": place})
 
@@ -263,14 +301,6 @@ def grant(record: EnvironmentRecord, now: datetime) -> tuple[EnvironmentRecord, 
         return record, refused
     record = record.model_copy(update={"holder": first})
     return record, _decision(record, first, TurnAnswer.GRANTED)
-
-
-def _hold_after_rollback(hold: Hold | None, turn: TurnRelease, now: datetime) -> Hold:
-    """The version's hold; a hold of everything, put by a person, stays and says so too."""
-    reason = f"{turn.version} was rolled back ({turn.reason}); deploy it by hand or send release_hold"
-    if hold is not None and hold.version is None and (hold.until is None or now < hold.until):
-        return hold.model_copy(update={"reason": f"{hold.reason}; besides, {reason}"})
-    return Hold(actor=turn.holder, reason=reason, since=now, version=turn.version)
 
 
 def release(record: EnvironmentRecord, turn: TurnRelease, now: datetime) -> EnvironmentRecord:
@@ -293,9 +323,15 @@ def release(record: EnvironmentRecord, turn: TurnRelease, now: datetime) -> Envi
         changes["current_since"] = now
     if turn.outcome is Outcome.DEPLOYED:
         changes["last_good_version"] = turn.live_version
+        changes["held_versions"] = {v: h for v, h in record.held_versions.items() if v != turn.version}
     if turn.outcome is Outcome.ROLLED_BACK:
-        changes["last_good_version"] = turn.live_version or record.last_good_version
-        changes["hold"] = _hold_after_rollback(record.hold, turn, now)
+        if record.last_good_version == turn.version:
+            changes["last_good_version"] = rollback_target(record, turn.version)
+        reason = f"{turn.version} was rolled back ({turn.reason}); deploy it by hand or send release_hold"
+        changes["held_versions"] = {
+            **record.held_versions,
+            turn.version: Hold(actor=turn.holder, reason=reason, since=now),
+        }
     return record.model_copy(update=changes)
 
 
@@ -310,20 +346,33 @@ def rollback_target(record: EnvironmentRecord, version: str | None) -> str | Non
     return None
 
 
-def drop_dead_holder(record: EnvironmentRecord, reason: str, now: datetime) -> EnvironmentRecord:
-    """Take the turn from a holder that ended without giving it back (it was terminated)."""
+def drop_dead_holder(record: EnvironmentRecord, reason: str, now: datetime | None) -> EnvironmentRecord:
+    """Take the turn from a holder that ended without giving it back (it was terminated).
+
+    What is live then is not known.
+    """
     holder = record.holder
     if holder is None:
         return record
-    past = PastDeployment(
-        version=holder.version, outcome=Outcome.BROKEN, finished_at=now, holder=holder.holder, reason=reason
-    )
-    return record.model_copy(update={"holder": None, "history": (*record.history, past)[-HISTORY_LIMIT:]})
+    changes: dict[str, object] = {
+        "holder": None,
+        "current_version": None,
+        "current_commit": None,
+        "current_since": now,
+    }
+    if now is not None:
+        past = PastDeployment(
+            version=holder.version,
+            outcome=Outcome.BROKEN,
+            finished_at=now,
+            holder=holder.holder,
+            reason=reason,
+        )
+        changes["history"] = (*record.history, past)[-HISTORY_LIMIT:]
+    return record.model_copy(update=changes)
 
 
-def position(record: EnvironmentRecord, holder: str, run: str) -> int | None:
+def position(record: EnvironmentRecord, request: TurnRequest) -> int | None:
     """The place in the queue, 1 = next."""
-    for place, waiting in enumerate(record.queue, start=1):
-        if waiting.holder == holder and waiting.run == run:
-            return place
-    return None
+    places = (place for place, waiting in enumerate(record.queue, start=1) if same_turn(waiting, request))
+    return next(places, None)

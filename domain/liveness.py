@@ -1,21 +1,19 @@
-"""Whether workflow runs still run: the environment asks this of those who hold or want its turn."""
+"""Whether workflows still run: the environment asks this of those who hold or want its turn."""
 
 from __future__ import annotations
 
 from domain.model import Model
 
 
-class RunReference(Model):
-    workflow_id: str
-    run_id: str
-
-
 class LivenessQuery(Model):
-    runs: tuple[RunReference, ...]
+    workflow_ids: tuple[str, ...]
 
 
 class LivenessReport(Model):
-    """The runs that have ended or are unknown, with how they ended."""
+    """The workflows that have ended or are unknown, with how they ended.
+
+    A workflow that was reset, or started again, runs: its latest run counts.
+    """
 
     ended: dict[str, str] = {}
-    """run id → status, such as ``TERMINATED``"""
+    """workflow id → status, such as ``TERMINATED``"""

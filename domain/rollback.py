@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from domain.deployment import Actor, Name
 from domain.model import Model
 from domain.plan import DeploymentPlan
 from domain.version import SemVer
@@ -20,17 +21,18 @@ class RollbackRequest(Model):
     itself back adds what it knows, so that nothing has to be looked up.
 
     Attributes:
-        to_version: where to go; by default the last good version of the environment.
-        turn_held: the caller holds the environment's turn already.
-        previous: what the cluster showed before the change.
+        to_version: where to go; by default the last good version of the environment. It may be any
+            image tag: what ran before the first deployment was not named by us.
+        deployment_id, turn_held, plan, previous, automatic: told by the deployment that rolls itself
+            back, and accepted from nobody else: it holds the turn, and knows what it found.
     """
 
-    application: str
-    environment: str
+    application: Name
+    environment: Name
     from_version: SemVer
-    actor: str = Field(min_length=1)
+    actor: Actor
     reason: str = Field(min_length=1)
-    to_version: SemVer | None = None
+    to_version: str | None = None
     deployment_id: str | None = None
     turn_held: bool = False
     plan: DeploymentPlan | None = None
@@ -47,6 +49,8 @@ class RollbackState(StrEnum):
     RESTORING = "Restoring"
     VERIFYING = "Verifying"
     COMPLETED = "Completed"
+    HANDED_OVER = "HandedOver"
+    """The version is still being deployed: its own deployment was told to roll back."""
     FAILED = "Failed"
 
 

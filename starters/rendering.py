@@ -484,6 +484,8 @@ def environment_view(
     for title, hold in (("Frozen", record.freeze), ("Hold", record.hold)):
         if hold is not None:
             rows.append((title, _hold(hold, now)))
+    for index, (version, hold) in enumerate(record.held_versions.items()):
+        rows.append(("Held back" if index == 0 else "", _hold(hold, now, version)))
     for index, past in enumerate(reversed(record.history[-8:])):
         rows.append(("History" if index == 0 else "", _past(past, now)))
     table = Table.grid(padding=(0, 2), expand=True)
@@ -496,16 +498,14 @@ def environment_view(
         title=Text.assemble((f"{record.application} ", "dim"), (record.environment, "bold")),
         title_align="left",
         box=box.ROUNDED,
-        border_style="yellow"
-        if record.freeze or (record.hold and record.hold.version is None)
-        else "bright_black",
+        border_style="yellow" if record.freeze or record.hold else "bright_black",
         padding=(0, 1),
     )
 
 
-def _hold(hold: Hold, now: datetime) -> Text:
+def _hold(hold: Hold, now: datetime, version: str | None = None) -> Text:
     until = "" if hold.until is None else f" until {clock(hold.until, now)}"
-    what = f"{hold.version}: " if hold.version else ""
+    what = f"{version}: " if version else ""
     line = Text(f"{what}{clean(hold.reason)}", style="yellow")
     line.append(f"  {clean(hold.actor)}, since {clock(hold.since, now)}{until}", style="dim")
     return line

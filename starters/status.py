@@ -157,7 +157,7 @@ async def _environment(client: Client, record: EnvironmentRecord) -> RenderableT
     holder = record.holder
     if holder is not None and holder.holder.startswith("deployment:"):
         try:
-            running = await ask_status(client, holder.holder, DeploymentStatus, run_id=holder.run)
+            running = await ask_status(client, holder.holder, DeploymentStatus)
         except NoAnswerError:
             running = None
         except RPCError as error:

@@ -34,7 +34,6 @@ class ApprovalWorkflow:
         self._policy = request.policy
         self._status = approval.open_approval(request, workflow.now())
         self._seen: set[str] = set()
-        self._audits: list[asyncio.Task[None]] = []
         self._journal = Journal(
             deployment_id=request.deployment_id,
             application=request.application,
@@ -52,7 +51,7 @@ class ApprovalWorkflow:
             state="Approval",
             awaiting_approval=True,
         )
-        await self._journal.record(
+        self._journal.note(
             "approval.requested",
             "request_approval",
             "started",
@@ -92,17 +91,6 @@ class ApprovalWorkflow:
 
     async def _close(self) -> None:
         self._show()
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        for audit in list(self._audits):
-            await audit
-        await self._journal.record(
-            "approval.closed",
-            "close_approval",
-            str(self._status.state),
-            category=AuditCategory.APPROVAL,
-            reason=self._status.reason or "",
-            gate=self._policy.gate,
-        )
         show_in_visibility(
             application=self._request.application,
             environment=self._request.environment,
@@ -110,6 +98,17 @@ class ApprovalWorkflow:
             state="Approval",
             awaiting_approval=False,
         )
+        self._journal.note(
+            "approval.closed",
+            "close_approval",
+            str(self._status.state),
+            category=AuditCategory.APPROVAL,
+            reason=self._status.reason or "",
+            gate=self._policy.gate,
+        )
+        await self._journal.settle()
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        await self._journal.settle()
 
     # Decisions: signals and the update go through one reducer.
 
@@ -138,34 +137,30 @@ class ApprovalWorkflow:
             raise ApplicationError(reason, type="DecisionRefused", non_retryable=True)
 
     async def _take(self, verb: Verb, message: DecisionMessage) -> None:
-        audit = self._decide(verb, message)
-        if audit is not None:
-            await audit
+        before = self._status
+        self._decide(verb, message)
+        if self._status != before:
             await self._report_to_deployment()
 
-    def _decide(self, verb: Verb, message: DecisionMessage) -> asyncio.Task[None] | None:
+    def _decide(self, verb: Verb, message: DecisionMessage) -> None:
         """Apply one decision at once (no await between two decisions) and audit it."""
         if message.id is not None:
             if message.id in self._seen:
-                return None
+                return
             self._seen.add(message.id)
         refused = approval.refusal(self._status, self._policy, verb, message)
         self._status = approval.decide(self._status, self._policy, verb, message, workflow.now())
         self._show()
-        audit = asyncio.create_task(
-            self._journal.record(
-                f"approval.{verb}",
-                str(verb),
-                "success" if refused is None else "refused",
-                category=AuditCategory.APPROVAL,
-                actor=message.actor or "unknown",
-                reason=refused or message.comment,
-                gate=self._policy.gate,
-                source=message.source,
-            )
+        self._journal.note(
+            f"approval.{verb}",
+            str(verb),
+            "success" if refused is None else "refused",
+            category=AuditCategory.APPROVAL,
+            actor=message.actor or "unknown",
+            reason=refused or message.comment,
+            gate=self._policy.gate,
+            source=message.source,
         )
-        self._audits.append(audit)
-        return audit
 
     async def _report_to_deployment(self) -> None:
         parent = workflow.info().parent

@@ -12,12 +12,11 @@ from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exce
 with workflow.unsafe.imports_passed_through():
     from activities.signatures import KubernetesSignatures, WatchSignatures
     from domain.analysis import Watch, WatchOutcome, WatchPolicy, WatchVerdict
-    from domain.audit import AuditCategory
     from domain.canary import UNNAMED_ALERT, Alert, CanaryPhase, CanaryRequest, CanaryStatus, StepVerdict
     from domain.deployment import UNSIGNED_COMMAND, Command
     from domain.workload import ReleaseApply, RolloutWatch, Track, WeightChange, WeightReading
     from workflows import effects, presentation
-    from workflows.failures import ProcessError, reason_of
+    from workflows.failures import ProcessError, reason_of, see_through
     from workflows.journal import Journal
 
 T = TypeVar("T")
@@ -41,7 +40,8 @@ class CanaryWorkflow:
         self._status = CanaryStatus(id=workflow.info().workflow_id, phase=CanaryPhase.STARTING)
         self._abort: str | None = None
         self._trigger: str | None = None
-        self._paused = False
+        self._paused = request.paused
+        self._paused_phase = CanaryPhase.STARTING
         self._promoted_by: str | None = None
         self._journal = Journal(
             deployment_id=request.deployment_id,
@@ -58,19 +58,21 @@ class CanaryWorkflow:
             for weight in request.settings.weights:
                 await self._step(weight)
             await self._promote()
-            await self._end(CanaryPhase.SUCCEEDED, f"{request.version} serves all traffic")
         except _AbortedError:
-            await self._withdraw(CanaryPhase.ABORTED, self._abort or "aborted")
+            await see_through(self._withdraw(CanaryPhase.ABORTED, self._abort or "aborted"))
         except ProcessError as error:
             self._trigger = error.trigger
-            await self._withdraw(CanaryPhase.FAILED, str(error))
+            await see_through(self._withdraw(CanaryPhase.FAILED, str(error)))
         except ActivityError as error:
             if is_cancelled_exception(error):
-                await self._withdraw(CanaryPhase.ABORTED, "cancelled")
+                await see_through(self._withdraw(CanaryPhase.ABORTED, "cancelled"))
             else:
-                await self._withdraw(CanaryPhase.FAILED, reason_of(error))
+                await see_through(self._withdraw(CanaryPhase.FAILED, reason_of(error)))
         except asyncio.CancelledError:
-            await self._withdraw(CanaryPhase.ABORTED, "cancelled")
+            await see_through(self._withdraw(CanaryPhase.ABORTED, "cancelled"))
+        else:
+            self._update(CanaryPhase.SUCCEEDED, reason=f"{request.version} serves all traffic")
+        await see_through(self._end())
         return self._status
 
     # The process
@@ -83,6 +85,7 @@ class CanaryWorkflow:
         await self._roll_out(Track.CANARY, pods)
 
     async def _step(self, weight: int) -> None:
+        await self._until_unpaused()
         step = StepVerdict(weight=weight, started_at=workflow.now())
         reading = await self._obey(self._set_weight(weight))
         if reading.weight != weight:
@@ -93,8 +96,10 @@ class CanaryWorkflow:
             )
         step = step.model_copy(update={"observed_weight": reading.observed})
         self._update(CanaryPhase.ANALYSING, weight=weight, steps=(*self._status.steps, step))
-        await self._journal.record(
-            "canary.weight", "set_canary_weight", "success", weight=weight, observed=reading.observed
+        await self._obey(
+            self._journal.record(
+                "canary.weight", "set_canary_weight", "success", weight=weight, observed=reading.observed
+            )
         )
         await self._report()
         verdict, promoted_by = await self._analyse()
@@ -103,7 +108,7 @@ class CanaryWorkflow:
         )
         self._update(CanaryPhase.ANALYSING, steps=(*self._status.steps[:-1], step))
         passed = promoted_by is not None or verdict is None or verdict.outcome is WatchOutcome.PASSED
-        await self._journal.record(
+        self._journal.note(
             "canary.verdict",
             "analyse_canary",
             "success" if passed else "failed",
@@ -114,16 +119,18 @@ class CanaryWorkflow:
         if not passed and verdict is not None:
             raise ProcessError(f"canary at {weight}%: {verdict.reason}", trigger=verdict.trigger)
 
+    async def _until_unpaused(self) -> None:
+        await self._obey(workflow.wait_condition(lambda: not self._paused or self._promoted_by is not None))
+
     async def _analyse(self) -> tuple[WatchVerdict | None, str | None]:
         """Watch one step. A pause stops its clock: the rounds done so far count when it goes on."""
         policy = self._request.watch
-        self._promoted_by = None
+        judged = max((m.warm_up for m in policy.metrics), default=0) + 1
         while True:
-            await self._obey(
-                workflow.wait_condition(lambda: not self._paused or self._promoted_by is not None)
-            )
+            await self._until_unpaused()
             if self._promoted_by is not None:
-                return None, self._promoted_by
+                promoted_by, self._promoted_by = self._promoted_by, None
+                return None, promoted_by
             started = workflow.now()
             watch = asyncio.create_task(self._watch(policy))
             await self._obey(
@@ -137,7 +144,7 @@ class CanaryWorkflow:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
             done = int((workflow.now() - started) / policy.interval)
-            policy = policy.model_copy(update={"rounds": max(1, policy.rounds - done)})
+            policy = policy.model_copy(update={"rounds": max(judged, policy.rounds - done)})
 
     async def _watch(self, policy: WatchPolicy) -> WatchVerdict:
         return await workflow.execute_activity_method(
@@ -149,6 +156,7 @@ class CanaryWorkflow:
 
     async def _promote(self) -> None:
         """All traffic is on the canary and stayed well: make its version the stable one."""
+        await self._until_unpaused()
         request = self._request
         self._update(CanaryPhase.PROMOTING)
         await self._apply(Track.STABLE, request.replicas)
@@ -202,7 +210,7 @@ class CanaryWorkflow:
         """Traffic first: weight 0 before anything else, however the canary ended."""
         try:
             await self._set_weight(0)
-            self._update(phase, weight=0)
+            self._update(self._status.phase, weight=0)
             await workflow.execute_activity_method(
                 KubernetesSignatures.remove_canary,
                 self._request.target,
@@ -211,7 +219,7 @@ class CanaryWorkflow:
             )
         except FailureError as error:
             reason = f"{reason}; withdrawing the canary failed too: {reason_of(error)}"
-        await self._end(phase, reason)
+        self._update(phase, reason=reason, trigger=self._trigger)
 
     async def _set_weight(self, weight: int) -> WeightReading:
         request = self._request
@@ -227,17 +235,19 @@ class CanaryWorkflow:
             **effects.cluster_write(request.target.progress_deadline * 2),
         )
 
-    async def _end(self, phase: CanaryPhase, reason: str) -> None:
-        self._update(phase, reason=reason, trigger=self._trigger, paused=False)
-        await self._journal.record(
+    async def _end(self) -> None:
+        self._update(self._status.phase, paused=False)
+        self._journal.note(
             "canary.ended",
             "end_canary",
-            "success" if phase is CanaryPhase.SUCCEEDED else "failed",
-            category=AuditCategory.DEPLOYMENT,
-            reason=reason,
-            phase=str(phase),
+            "success" if self._status.succeeded else "failed",
+            reason=self._status.reason or "",
+            phase=str(self._status.phase),
         )
         await self._report()
+        await self._journal.settle()
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        await self._journal.settle()
 
     async def _obey(self, work: Coroutine[Any, Any, T], also: asyncio.Task[Any] | None = None) -> T:
         """Do the work, unless an abort comes first; an abort that is known already is obeyed before it."""
@@ -267,45 +277,42 @@ class CanaryWorkflow:
         await self._set_pause(False, command)
 
     async def _set_pause(self, paused: bool, command: Command) -> None:
-        if self._paused == paused:
-            return
-        self._paused = paused
-        phase = CanaryPhase.PAUSED if paused else CanaryPhase.ANALYSING
-        self._update(phase, paused=paused)
-        await self._audit_command("pause" if paused else "resume", command)
+        if self._paused != paused and not self._status.ended:
+            self._paused = paused
+            if paused:
+                self._paused_phase = self._status.phase
+            self._update(CanaryPhase.PAUSED if paused else self._paused_phase, paused=paused)
+        await self._commanded("pause" if paused else "resume", command)
 
     @workflow.signal
     async def promote(self, command: Command = UNSIGNED_COMMAND) -> None:
+        if self._paused:
+            await self._set_pause(False, command)
         self._promoted_by = command.actor or "unknown"
-        self._paused = False
-        self._update(self._status.phase, paused=False)
-        await self._audit_command("promote", command)
+        await self._commanded("promote", command)
 
     @workflow.signal
     async def abort(self, command: Command = UNSIGNED_COMMAND) -> None:
         if self._abort is None:
-            self._abort = f"aborted by {command.actor or 'unknown'}" + (
-                f": {command.reason}" if command.reason else ""
-            )
-        await self._audit_command("abort", command)
+            why = f": {command.reason}" if command.reason else ""
+            self._abort = f"aborted by {command.actor or 'unknown'}{why}"
+        await self._commanded("abort", command)
 
     @workflow.signal
     async def alert(self, alert: Alert = UNNAMED_ALERT) -> None:
         if self._abort is None:
             self._trigger = "alert"
             self._abort = f"alert {alert.name} ({alert.severity or 'no severity'})"
-        await self._journal.record(
-            "canary.alert",
-            "abort",
-            "success",
-            actor="alertmanager",
-            alert=alert.name,
-            severity=alert.severity,
-        )
+        await self._commanded("alert", Command(actor="alertmanager", reason=f"{alert.name} {alert.severity}"))
 
-    async def _audit_command(self, action: str, command: Command) -> None:
-        await self._journal.record(
-            f"canary.{action}", action, "success", actor=command.actor or "unknown", reason=command.reason
+    async def _commanded(self, action: str, command: Command) -> None:
+        """Audit a command; one that comes after the end was not obeyed."""
+        self._journal.note(
+            f"canary.{action}",
+            action,
+            "refused" if self._status.ended else "success",
+            actor=command.actor or "unknown",
+            reason=command.reason,
         )
         await self._report()
 

@@ -7,7 +7,7 @@ returns, which leads on, or raises, which leads to Failed, Rejected or RollingBa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -45,7 +45,7 @@ with workflow.unsafe.imports_passed_through():
         may_follow,
     )
     from domain.durations import format_duration
-    from domain.environment import Outcome, TurnAnswer, TurnDecision, TurnRelease
+    from domain.environment import Outcome, TurnAnswer, TurnDecision
     from domain.events import EventSource, EventType
     from domain.gates import GateOutcome, GateResult, StepReport, evaluate_gate, skipped_gate
     from domain.notification import NotificationType
@@ -56,7 +56,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.approval import ApprovalWorkflow, present
     from workflows.building import BuildSite
     from workflows.canary import CanaryWorkflow
-    from workflows.failures import ProcessError, reason_of
+    from workflows.failures import ProcessError, reason_of, see_through
     from workflows.journal import Journal, show_in_visibility
     from workflows.rollback import RollbackWorkflow
     from workflows.turns import Turn, turn_request
@@ -66,6 +66,8 @@ S = DeploymentState
 
 COMPILE_GATE = "compile"
 """Building proves this gate; Testing proves the others."""
+CHILD_STARTS = 60
+"""Times a child is tried to be started, five seconds apart, while an earlier one ends."""
 PRECONDITIONS = ("documentation", "operational")
 """Sections of the compliance checklist that need no build."""
 
@@ -131,13 +133,13 @@ class DeploymentWorkflow:
         self._stop: _Stop | None = None
         self._paused_by: str | None = None
         self._early: list[EarlyDecision] = []
-        self._approval: workflow.ChildWorkflowHandle[ApprovalWorkflow, ApprovalStatus] | None = None
-        self._canary: workflow.ChildWorkflowHandle[CanaryWorkflow, CanaryStatus] | None = None
+        self._approval: workflow.ChildWorkflowHandle[Any, ApprovalStatus] | None = None
+        self._canary: workflow.ChildWorkflowHandle[Any, CanaryStatus] | None = None
         self._previous: WorkloadObservation | None = None
         self._passing_on = asyncio.Lock()
         self._touched = False
+        self._last_good: str | None = None
         self._reports: list[StepReport] = []
-        self._gate: str | None = None
         self._plan: DeploymentPlan
         self._site: BuildSite
         self._release: ReleaseArtefact
@@ -146,20 +148,23 @@ class DeploymentWorkflow:
     async def run(self, request: DeploymentRequest | None = None) -> DeploymentStatus:
         self._check_id()
         self._show()
+        end: Coroutine[Any, Any, None]
         try:
             await self._process()
+            end = self._finish(S.COMPLETED, "stable")
         except _TurnedAwayError as refusal:
-            await self._enter(refusal.state, str(refusal))
+            end = self._finish(refusal.state, str(refusal))
         except (_StoppedError, asyncio.CancelledError):
             self._stop = self._stop or _Stop("cancel", "a cancellation request", "")
-            await _see_through(self._leave(str(self._stop), trigger=self._stop.action))
+            end = self._leave(str(self._stop), trigger=self._stop.action)
         except ProcessError as error:
-            await _see_through(self._leave(str(error), trigger=error.trigger))
+            end = self._leave(str(error), trigger=error.trigger)
         except FailureError as error:
-            if self._status.state is S.PENDING:
+            if self._turn is None:
                 raise
-            await _see_through(self._leave(reason_of(error), trigger="error"))
-        await _see_through(self._close())
+            end = self._leave(reason_of(error), trigger="error")
+        await see_through(end)
+        await see_through(self._close())
         return self._status
 
     async def _process(self) -> None:
@@ -179,7 +184,8 @@ class DeploymentWorkflow:
         await self._verify()
         await self._enter(S.MONITORING, "health checks passed")
         await self._monitor()
-        await self._enter(S.COMPLETED, "stable")
+        if self._stop is not None:
+            raise _StoppedError
 
     # Pending
 
@@ -207,7 +213,8 @@ class DeploymentWorkflow:
             )
         except ActivityError as error:
             reason = reason_of(error)
-            await self._journal.record("deployment.refused", self._action, "refused", reason=reason)
+            self._journal.note("deployment.refused", self._action, "refused", reason=reason)
+            await self._journal.settle()
             raise ApplicationError(reason, type=INVALID_INPUT, non_retryable=True) from error
         await self._journal.record(
             "deployment.requested", self._action, "started", reason=request.reason or ""
@@ -234,6 +241,7 @@ class DeploymentWorkflow:
             raise _TurnedAwayError(S.COMPLETED, decision.reason)
         if decision.answer is not TurnAnswer.GRANTED:
             raise _TurnedAwayError(S.REJECTED, decision.reason)
+        self._last_good = decision.last_good_version
         self._set(previous_version=decision.current_version)
 
     # Validation
@@ -401,18 +409,19 @@ class DeploymentWorkflow:
             early=tuple(self._early),
         )
         self._early.clear()
-        self._approval = await self._start_child(
+        gate = await self._start_child(
             ApprovalWorkflow.run,
             request,
             workflow_id=self._request.child_id("approval", policy.gate),
             summary=f"approval {policy.gate} of {self._request.version}",
         )
+        self._approval = gate
         self._set(approval=open_approval(request, workflow.now()))
         self._show(awaiting_approval=True)
         while self._early:
             # They came while the gate was opening.
             early = self._early.pop(0)
-            await self._pass_on(self._approval, str(early.verb), early.message)
+            await self._pass_on(gate, str(early.verb), early.message)
         self._journal.tell(
             NotificationType.APPROVAL_REQUESTED,
             version=self._request.version,
@@ -424,7 +433,7 @@ class DeploymentWorkflow:
             time_left=format_duration(policy.timeout),
         )
         self._wait_for(f"approval by {', '.join(policy.roles)}")
-        decided = await self._obey(_result(self._approval))
+        decided = await self._obey(_result(gate))
         self._approval = None
         self._wait_for(None)
         self._set(approval=decided)
@@ -511,33 +520,39 @@ class DeploymentWorkflow:
             settings=settings,
             watch=canary_watch(plan, self._request.version),
             prometheus_url=plan.metrics.prometheus_url,
+            paused=self._paused_by is not None,
             commit=release.commit,
             artefact=release.uri,
             digest=release.digest,
         )
-        self._canary = await self._start_child(
+        canary = await self._start_child(
             CanaryWorkflow.run,
             request,
             workflow_id=self._request.child_id("canary"),
             summary=f"canary {self._request.version}",
         )
+        self._canary = canary
         try:
-            ended = await self._obey(_result(self._canary))
+            ended = await self._obey(_result(canary))
         except (_StoppedError, asyncio.CancelledError):
             # The canary takes its own traffic away; only then is there anything to roll back.
             self._stop = self._stop or _Stop("cancel", "a cancellation request", "")
-            stop = Command(actor=self._stop.actor, reason=self._stop.reason)
-            await self._pass_on(self._canary, "abort", stop)
-            self._set(canary=await _result(self._canary))
+            await see_through(self._stop_canary(canary, self._stop))
             raise
         finally:
-            if self._canary.done():
+            if canary.done():
                 self._canary = None
         self._set(canary=ended)
         if ended.phase is CanaryPhase.ABORTED:
             raise ProcessError(f"canary aborted: {ended.reason}", trigger=ended.trigger or "abort")
         if not ended.succeeded:
             raise ProcessError(ended.reason or "the canary failed", trigger=ended.trigger)
+
+    async def _stop_canary(
+        self, canary: workflow.ChildWorkflowHandle[Any, CanaryStatus], stop: _Stop
+    ) -> None:
+        await self._pass_on(canary, "abort", Command(actor=stop.actor, reason=stop.reason))
+        self._set(canary=await _result(canary))
 
     # Verifying and Monitoring
 
@@ -580,14 +595,14 @@ class DeploymentWorkflow:
         """Go to Failed, by way of RollingBack if the cluster was touched. Runs under cancellation too."""
         stage = self._status.state
         if self._touched:
-            await self._enter(S.ROLLING_BACK, reason)
+            self._take_edge(S.ROLLING_BACK, reason)
             summary = await self._roll_back(reason)
             self._set(rollback=summary)
             if not summary.succeeded:
                 reason = f"{reason}; and the roll-back failed: {summary.reason}"
         elif self._approval is not None:
             await self._cancel_approval()
-        await self._enter(S.FAILED, reason)
+        self._take_edge(S.FAILED, reason)
         self._journal.tell(
             NotificationType.DEPLOYMENT_FAILED,
             version=self._request.version,
@@ -614,9 +629,9 @@ class DeploymentWorkflow:
             application=self._request.application,
             environment=self._request.environment,
             from_version=self._request.version,
-            to_version=None if previous is None else previous.version,
+            to_version=self._rollback_version(previous),
             actor=self._stop.actor if self._stop is not None else "erlmcp-deploy",
-            reason=reason,
+            reason=reason or "no reason given",
             deployment_id=self._request.deployment_id,
             turn_held=True,
             plan=self._plan,
@@ -629,15 +644,15 @@ class DeploymentWorkflow:
                 request,
                 workflow_id=request.rollback_id,
                 summary=f"roll back {self._request.version}",
-                parent_close_policy=ParentClosePolicy.ABANDON,
+                compensates=True,
             )
-            ended = await asyncio.shield(_result(child))
-        except FailureError as error:
+            ended = await _result(child)
+        except (FailureError, ProcessError) as error:
             return RollbackSummary(
                 workflow_id=request.rollback_id,
                 to_version=request.to_version,
                 succeeded=False,
-                reason=reason_of(error),
+                reason=reason_of(error) if isinstance(error, FailureError) else str(error),
             )
         return RollbackSummary(
             workflow_id=request.rollback_id,
@@ -647,9 +662,20 @@ class DeploymentWorkflow:
             duration=workflow.now() - started,
         )
 
+    def _rollback_version(self, previous: WorkloadObservation | None) -> str | None:
+        """The environment's last good version; what was found running, where it knows none."""
+        found = None if previous is None or not previous.exists else previous.version
+        if found is None or self._last_good in (None, self._request.version):
+            return found
+        return self._last_good
+
+    async def _finish(self, state: DeploymentState, reason: str) -> None:
+        """Take the last edge, for good."""
+        self._take_edge(state, reason)
+
     async def _close(self) -> None:
         """Give the turn back and wait until all is written and told."""
-        status, info = self._status, workflow.info()
+        status = self._status
         if status.state is S.COMPLETED and self._touched:
             self._journal.tell(
                 NotificationType.DEPLOYMENT_COMPLETED,
@@ -670,26 +696,25 @@ class DeploymentWorkflow:
             elif self._touched:
                 outcome = Outcome.ROLLED_BACK if rolled_back else Outcome.BROKEN
                 live = status.rollback.to_version if rolled_back and status.rollback else None
-            await self._turn.give_back(
-                TurnRelease(
-                    holder=info.workflow_id,
-                    run=info.run_id,
-                    version=status.version,
-                    outcome=outcome,
-                    live_version=live,
-                    commit=status.built.commit if status.built is not None else None,
-                    reason=status.reason or "",
-                )
-            )
+            commit = status.built.commit if status.built is not None else None
+            await self._turn.give_back(outcome, live_version=live, commit=commit, reason=status.reason or "")
         await self._journal.settle()
         await workflow.wait_condition(workflow.all_handlers_finished)
+        await self._journal.settle()
+        if self._journal.lost:
+            lost = f"{len(self._journal.lost)} audit event(s) could not be stored: {self._journal.lost[0]}"
+            self._set(reason=f"{status.reason}; {lost}")
 
     # Moving between states
 
     async def _enter(self, state: DeploymentState, reason: str) -> None:
-        """Take one edge of the state machine; a pause holds before it, unless it leads to an end."""
-        if not state.final and state is not S.ROLLING_BACK:
-            await self._obey(workflow.wait_condition(lambda: self._paused_by is None))
+        """Take one edge, unless somebody pauses or stops the deployment; it is audited before it counts."""
+        await self._obey(workflow.wait_condition(lambda: self._paused_by is None))
+        self._take_edge(state, reason)
+        await self._obey(self._journal.stored())
+
+    def _take_edge(self, state: DeploymentState, reason: str) -> None:
+        """Take one edge at once; the audit trail learns of it without holding it up."""
         if not may_follow(self._status.state, state):
             raise RuntimeError(f"the state machine has no edge {self._status.state} → {state}")
         now, previous = workflow.now(), self._status.state
@@ -703,7 +728,7 @@ class DeploymentWorkflow:
             changes |= {"finished_at": now, "reason": reason}
         self._set(**changes)
         self._show()
-        await self._journal.record(
+        self._journal.note(
             "deployment.transition",
             self._action,
             {S.FAILED: "failed", S.REJECTED: "rejected"}.get(state, "success"),
@@ -730,21 +755,34 @@ class DeploymentWorkflow:
         return task.result()
 
     async def _start_child(
-        self, run: Any, request: Any, *, workflow_id: str, summary: str, **options: Any
-    ) -> Any:
-        """Start a child; if an earlier run of this deployment has left one, wait for it to end."""
-        while True:
+        self,
+        run: Callable[[Any, Any], Awaitable[T]],
+        request: Any,
+        *,
+        workflow_id: str,
+        summary: str,
+        compensates: bool = False,
+    ) -> workflow.ChildWorkflowHandle[Any, T]:
+        """Start a child; if an earlier run of this deployment has left one, wait for it to end.
+
+        Args:
+            compensates: it is part of an end that has begun: no stop keeps it from starting, and it
+                outlives the deployment.
+        """
+        policy = ParentClosePolicy.ABANDON if compensates else ParentClosePolicy.REQUEST_CANCEL
+        for _ in range(CHILD_STARTS):
             try:
-                return await workflow.start_child_workflow(
-                    run,
-                    request,
-                    id=workflow_id,
-                    static_summary=summary,
-                    **{"parent_close_policy": ParentClosePolicy.REQUEST_CANCEL, **options},
+                child: workflow.ChildWorkflowHandle[Any, T] = await workflow.start_child_workflow(
+                    run, request, id=workflow_id, static_summary=summary, parent_close_policy=policy
                 )
             except WorkflowAlreadyStartedError:
                 self._wait_for(f"the earlier {workflow_id} to end")
-                await workflow.sleep(5, summary=f"until the earlier {workflow_id} has ended")
+                pause = workflow.sleep(5, summary=f"until the earlier {workflow_id} has ended")
+                await (pause if compensates else self._obey(pause))
+            else:
+                self._wait_for(None)
+                return child
+        raise ProcessError(f"an earlier {workflow_id} still runs; end it, then deploy again")
 
     # What it shows
 
@@ -790,17 +828,15 @@ class DeploymentWorkflow:
 
     async def _decided(self, verb: Verb, message: DecisionMessage) -> None:
         """Pass a decision on to the open gate, or keep it for the gate that will open."""
-        approval, gate, refused = self._status.approval, self._gate, None
+        approval, refused = self._status.approval, None
         if approval is not None and approval.state is not ApprovalState.PENDING:
             refused = f"the approval is closed: it was {approval.state}"
-        elif message.gate is not None and gate is not None and message.gate != gate:
-            refused = f"there is no gate {message.gate!r}; this deployment has {gate!r}"
         elif self._approval is None or self._early:
             self._early.append(EarlyDecision(verb=verb, message=message, at=workflow.now()))
         elif not await self._pass_on(self._approval, str(verb), message):
             refused = "the approval has just been closed"
         if refused is not None:
-            await self._journal.record(
+            self._journal.note(
                 f"approval.{verb}",
                 str(verb),
                 "refused",
@@ -859,42 +895,35 @@ class DeploymentWorkflow:
         await self._commanded("promote", command)
 
     @workflow.signal
-    async def abort(self, command: Command = UNSIGNED_COMMAND) -> None:
+    def abort(self, command: Command = UNSIGNED_COMMAND) -> None:
         self._halt("abort", command)
-        await self._commanded("abort", command, pass_on=False)
 
     @workflow.signal
-    async def rollback(self, command: Command = UNSIGNED_COMMAND) -> None:
+    def rollback(self, command: Command = UNSIGNED_COMMAND) -> None:
         self._halt("rollback", command)
-        await self._commanded("rollback", command, pass_on=False)
 
     def _halt(self, action: str, command: Command) -> None:
-        if self._stop is None and not self._status.state.final and self._status.state is not S.ROLLING_BACK:
+        """Stop, unless it has ended or is being rolled back already."""
+        late = self._status.state.final or self._status.state is S.ROLLING_BACK
+        if self._stop is None and not late:
             self._stop = _Stop(action, command.actor or "unknown", command.reason)
+        self._note_command(action, command, "refused" if late else "success")
 
-    async def _commanded(self, action: str, command: Command, *, pass_on: bool = True) -> None:
-        if pass_on and self._canary is not None:
+    async def _commanded(self, action: str, command: Command) -> None:
+        """Pass a command on to the canary, if there is one."""
+        if self._canary is not None:
             await self._pass_on(self._canary, action, command)
-        await self._journal.record(
-            f"deployment.{action}", action, "success", actor=command.actor or "unknown", reason=command.reason
+        self._note_command(action, command, "success")
+
+    def _note_command(self, action: str, command: Command, status: str) -> None:
+        self._journal.note(
+            f"deployment.{action}", action, status, actor=command.actor or "unknown", reason=command.reason
         )
 
 
 async def _result(child: workflow.ChildWorkflowHandle[Any, T]) -> T:
     """The child's result. Not waiting any more does not cancel the child: it is told to stop by signal."""
     return await asyncio.shield(child)
-
-
-async def _see_through(ending: Coroutine[Any, Any, None]) -> None:
-    """Finish an end that has begun, whoever cancels in the meantime."""
-    task = asyncio.ensure_future(ending)
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled():
-                raise
-    task.result()
 
 
 async def _all(work: list[Coroutine[Any, Any, Any]]) -> list[Any]:

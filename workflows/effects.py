@@ -57,7 +57,10 @@ def build(limit: timedelta) -> Options:
 
 
 def cluster_write(limit: timedelta) -> Options:
-    """A change of the cluster: waits out an API server that refuses for a while, at most `limit`."""
+    """A change of the cluster: waits out an API server that refuses for a while, at most `limit`.
+
+    Whoever cancels it waits until it has really stopped: a late write would undo the roll-back after it.
+    """
     return Options(
         start_to_close_timeout=max(limit, timedelta(minutes=1)),
         schedule_to_close_timeout=max(limit, timedelta(seconds=10)),
@@ -67,6 +70,7 @@ def cluster_write(limit: timedelta) -> Options:
             backoff_coefficient=2,
             maximum_interval=timedelta(seconds=15),
         ),
+        cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     )
 
 

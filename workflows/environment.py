@@ -5,8 +5,7 @@ All decisions are `domain.environment`'s; here they only meet signals, timers an
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import FailureError
@@ -24,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
         TurnRelease,
         TurnRequest,
     )
-    from domain.liveness import LivenessQuery, RunReference
+    from domain.liveness import LivenessQuery
     from workflows import effects, presentation
     from workflows.journal import APPLICATION, ENVIRONMENT, Journal
 
@@ -39,10 +38,9 @@ class EnvironmentWorkflow:
     @workflow.init
     def __init__(self, record: EnvironmentRecord) -> None:
         self._record = record
-        self._work: list[Callable[[datetime], list[TurnDecision]]] = []
+        self._asking: list[TurnRequest] = []
+        self._releasing: list[TurnRelease] = []
         self._outbox: list[TurnDecision] = []
-        self._audits: list[tuple[str, str, HoldMessage]] = []
-        self._look_at_holder = False
         self._journal = Journal(
             deployment_id=f"environment:{record.application}:{record.environment}",
             application=record.application,
@@ -58,7 +56,10 @@ class EnvironmentWorkflow:
         )
         while True:
             await self._settle()
-            if workflow.info().is_continue_as_new_suggested() and not self._pending():
+            if workflow.info().is_continue_as_new_suggested():
+                await self._journal.settle()
+                if self._pending():
+                    continue
                 workflow.continue_as_new(self._record)
             try:
                 await workflow.wait_condition(
@@ -68,16 +69,17 @@ class EnvironmentWorkflow:
                 await self._check_holder()
 
     def _pending(self) -> bool:
-        return bool(self._work or self._outbox or self._audits)
+        return bool(self._asking or self._releasing or self._outbox)
 
     async def _settle(self) -> None:
         """Apply what came in, give the turn on, and tell everybody concerned."""
-        while self._work:
-            change = self._work.pop(0)
-            self._outbox.extend(change(workflow.now()))
-        if self._look_at_holder:
-            self._look_at_holder = False
+        while self._releasing:
+            self._record = environment.release(self._record, self._releasing.pop(0), workflow.now())
+        if self._asking and (self._record.holder is not None or self._record.queue):
+            # Nobody is refused or kept waiting for the sake of a workflow that is dead.
             await self._check_holder()
+        while self._asking:
+            self._enter_queue(self._asking.pop(0))
         while True:
             self._record, decision = environment.grant(self._record, workflow.now())
             if decision is None:
@@ -86,27 +88,26 @@ class EnvironmentWorkflow:
         workflow.set_current_details(presentation.environment(self._record))
         while self._outbox:
             await self._tell(self._outbox.pop(0))
-        while self._audits:
-            event, status, message = self._audits.pop(0)
-            await self._journal.record(
-                f"environment.{event}",
-                event,
-                status,
-                category=AuditCategory.CONFIGURATION,
-                actor=message.actor or "unknown",
-                reason=message.reason,
-            )
+
+    def _enter_queue(self, request: TurnRequest) -> None:
+        self._record, decisions = environment.ask(self._record, request)
+        self._outbox.extend(decisions)
+        if environment.position(self._record, request) is not None:
+            self._outbox.append(environment.waiting(self._record, request, workflow.now()))
 
     async def _tell(self, decision: TurnDecision) -> None:
-        handle = workflow.get_external_workflow_handle(decision.holder, run_id=decision.run)
         try:
-            await handle.signal("turn_decided", decision)
+            await workflow.get_external_workflow_handle(decision.holder).signal("turn_decided", decision)
         except FailureError:
             # It ended before its turn came.
-            ended = TurnRelease(
-                holder=decision.holder, run=decision.run, version="", outcome=environment.Outcome.UNCHANGED
+            self._releasing.append(
+                TurnRelease(
+                    holder=decision.holder,
+                    token=decision.token,
+                    version="",
+                    outcome=environment.Outcome.UNCHANGED,
+                )
             )
-            self._work.append(lambda now: self._released(ended, now))
 
     def _next_look(self) -> timedelta | None:
         """Until the holder must be looked after or a hold ends; none = sleep until a signal comes."""
@@ -120,44 +121,31 @@ class EnvironmentWorkflow:
 
     async def _check_holder(self) -> None:
         """Take the turn from a holder that was terminated, and forget those in the queue that were."""
-        holders = [h for h in (self._record.holder, *self._record.queue) if h is not None]
-        if not holders:
+        concerned = [h for h in (self._record.holder, *self._record.queue) if h is not None]
+        if not concerned:
             return
         report = await workflow.execute_activity_method(
             TurnSignatures.report_liveness,
-            LivenessQuery(runs=tuple(RunReference(workflow_id=h.holder, run_id=h.run) for h in holders)),
+            LivenessQuery(workflow_ids=tuple(h.holder for h in concerned)),
             summary="do holder and queue still run?",
             **effects.SHORT,
         )
         holder = self._record.holder
-        if holder is not None and holder.run in report.ended:
-            reason = f"{holder.holder} ended ({report.ended[holder.run]}) without giving its turn back"
+        if holder is not None and holder.holder in report.ended:
+            reason = f"{holder.holder} ended ({report.ended[holder.holder]}) without giving its turn back"
             self._record = environment.drop_dead_holder(self._record, reason, workflow.now())
-        alive = tuple(w for w in self._record.queue if w.run not in report.ended)
-        if alive != self._record.queue:
-            self._record = self._record.model_copy(update={"queue": alive})
+        alive = tuple(w for w in self._record.queue if w.holder not in report.ended)
+        self._record = self._record.model_copy(update={"queue": alive})
 
     # Turns
 
     @workflow.signal
     def request_turn(self, request: TurnRequest) -> None:
-        self._work.append(lambda now: self._asked(request.model_copy(update={"at": request.at or now})))
-
-    def _asked(self, request: TurnRequest) -> list[TurnDecision]:
-        self._record, decisions = environment.ask(self._record, request)
-        place = environment.position(self._record, request.holder, request.run)
-        if place is None:
-            return decisions
-        self._look_at_holder = self._record.holder is not None
-        return [*decisions, environment.waiting(self._record, request, workflow.now())]
+        self._asking.append(request.model_copy(update={"at": request.at or workflow.now()}))
 
     @workflow.signal
     def release_turn(self, turn: TurnRelease) -> None:
-        self._work.append(lambda now: self._released(turn, now))
-
-    def _released(self, turn: TurnRelease, now: datetime) -> list[TurnDecision]:
-        self._record = environment.release(self._record, turn, now)
-        return []
+        self._releasing.append(turn)
 
     # Holds and freezes
 
@@ -175,29 +163,39 @@ class EnvironmentWorkflow:
 
     @workflow.signal
     def release_hold(self, message: HoldMessage = UNSIGNED_HOLD) -> None:
-        self._go("hold", "release_hold", message)
+        """Lift the hold, and let automation ship again what was rolled back."""
+        if self._go("hold", "release_hold", message):
+            self._record = self._record.model_copy(update={"held_versions": {}})
 
     def _stop(self, kind: str, message: HoldMessage) -> None:
         if not message.actor or not message.reason:
-            self._audits.append((kind, "refused", message))
+            self._note(kind, "refused", message)
             return
         stop = Hold(actor=message.actor, reason=message.reason, since=workflow.now(), until=message.until)
         self._record = self._record.model_copy(update={kind: stop})
-        self._audits.append((kind, "success", message))
-        self._explain_wait()
+        self._note(kind, "success", message)
 
-    def _go(self, kind: str, action: str, message: HoldMessage) -> None:
+    def _go(self, kind: str, action: str, message: HoldMessage) -> bool:
         if not message.actor:
-            self._audits.append((action, "refused", message))
-            return
+            self._note(action, "refused", message)
+            return False
         self._record = self._record.model_copy(update={kind: None})
-        self._audits.append((action, "success", message))
-        self._explain_wait()
+        self._note(action, "success", message)
+        return True
 
-    def _explain_wait(self) -> None:
-        """Tell the one that is next what it waits for now."""
+    def _note(self, action: str, status: str, message: HoldMessage) -> None:
+        """Audit a change, and tell the one that is next what it waits for now."""
+        self._journal.note(
+            f"environment.{action}",
+            action,
+            status,
+            category=AuditCategory.CONFIGURATION,
+            actor=message.actor or "unknown",
+            reason=message.reason,
+        )
         if self._record.queue:
-            self._outbox.append(environment.waiting(self._record, self._record.queue[0], workflow.now()))
+            first = self._record.queue[0]
+            self._outbox.append(environment.waiting(self._record, first, workflow.now()))
 
     @workflow.query
     def status(self) -> EnvironmentRecord:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -10,6 +14,8 @@ from temporalio.exceptions import (
     TimeoutType,
 )
 from temporalio.exceptions import TimeoutError as TemporalTimeoutError
+
+T = TypeVar("T")
 
 
 class ProcessError(Exception):
@@ -44,3 +50,15 @@ def reason_of(error: FailureError) -> str:
         kind = TimeoutType(cause.type).name.lower().replace("_", " ") if cause.type is not None else "time"
         return f"{what} ran out of time ({kind})"
     return str(cause)
+
+
+async def see_through(ending: Coroutine[Any, Any, T]) -> T:
+    """Finish an end that has begun (a compensation, a release), whoever cancels in the meantime."""
+    task = asyncio.ensure_future(ending)
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise
+    return task.result()

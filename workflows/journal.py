@@ -7,7 +7,6 @@ in the middle: an event that was begun is finished.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from typing import Any
 
 from temporalio import workflow
@@ -16,8 +15,9 @@ from temporalio.exceptions import ActivityError
 
 from activities.signatures import AuditSignatures, NotificationSignatures
 from domain.audit import AuditCategory, AuditEvent
-from domain.notification import Notification, NotificationType, notification
+from domain.notification import Delivery, Notification, NotificationType, notification
 from workflows import effects
+from workflows.failures import reason_of
 
 APPLICATION = SearchAttributeKey.for_keyword("Application")
 ENVIRONMENT = SearchAttributeKey.for_keyword("Environment")
@@ -42,11 +42,43 @@ class Journal:
         self.environment = environment
         self.version = version
         self.actor = actor
-        self._audit: asyncio.Task[None] | None = None
+        self._audit: asyncio.Task[ActivityError | None] | None = None
         self._notices: asyncio.Task[None] | None = None
         self._told = 0
+        self.lost: list[str] = []
+        """Events that the store refused for good."""
 
-    async def record(
+    async def record(self, event_type: str, action: str, status: str, **about: Any) -> None:
+        """Store one audit event; returns when it is stored. An abort does not interrupt the storing.
+
+        Args:
+            about: category, actor, reason; everything else becomes the event's details.
+
+        Raises:
+            ActivityError: the store refuses the event for good.
+        """
+        self._begin(event_type, action, status, **about)
+        await self.stored()
+
+    def note(self, event_type: str, action: str, status: str, **about: Any) -> None:
+        """Store one audit event without waiting for it: a stop, a roll-back and the answer to a signal are
+        not held up by the audit trail. `settle` waits; what could not be stored is in `lost`.
+        """
+        self._begin(event_type, action, status, **about)
+
+    async def stored(self) -> None:
+        """Wait until the events begun so far are stored.
+
+        Raises:
+            ActivityError: the store refuses the latest for good.
+        """
+        if self._audit is None:
+            return
+        error = await asyncio.shield(self._audit)
+        if error is not None:
+            raise error
+
+    def _begin(
         self,
         event_type: str,
         action: str,
@@ -57,7 +89,6 @@ class Journal:
         reason: str = "",
         **details: Any,
     ) -> None:
-        """Store one audit event; returns when it is stored. An abort does not interrupt the storing."""
         info = workflow.info()
         event = AuditEvent(
             event_id=str(workflow.uuid4()),
@@ -80,17 +111,24 @@ class Journal:
             },
         )
         self._audit = asyncio.create_task(self._store(self._audit, event))
-        await asyncio.shield(self._audit)
 
-    async def _store(self, before: asyncio.Task[None] | None, event: AuditEvent) -> None:
+    async def _store(
+        self, before: asyncio.Task[ActivityError | None] | None, event: AuditEvent
+    ) -> ActivityError | None:
         if before is not None:
             await before
-        await workflow.execute_activity_method(
-            AuditSignatures.record_audit_event,
-            event,
-            summary=f"audit: {_what(event)}",
-            **effects.SHORT,
-        )
+        try:
+            await workflow.execute_activity_method(
+                AuditSignatures.record_audit_event,
+                event,
+                summary=f"audit: {_what(event)}",
+                **effects.SHORT,
+            )
+        except ActivityError as error:
+            self.lost.append(f"{_what(event)}: {reason_of(error)}")
+            workflow.logger.error("audit event %s is lost: %s", event.event_id, reason_of(error))
+            return error
+        return None
 
     def tell(self, kind: NotificationType, *, title: str | None = None, **fields: Any) -> None:
         """Notify people without waiting for it; `settle` waits."""
@@ -107,29 +145,25 @@ class Journal:
             receipt = await workflow.execute_activity_method(
                 NotificationSignatures.notify, notice, summary=f"notify: {notice.title}", **effects.NOTICE
             )
+            deliveries = receipt.deliveries
         except ActivityError as error:
-            reason = str(error.cause or error)
-            await self.record(
-                "notification.sent", "notify", "failed", reason=reason, type=notice.type, key=notice.key
-            )
-            return
-        undelivered = [d for d in receipt.deliveries if not d.delivered]
-        await self.record(
+            deliveries = (Delivery(channel="all", delivered=False, reason=reason_of(error)),)
+        undelivered = [d for d in deliveries if not d.delivered]
+        self.note(
             "notification.sent",
             "notify",
             "failed" if undelivered else "success",
             reason="; ".join(f"{d.channel}: {d.reason}" for d in undelivered),
             type=notice.type,
             key=notice.key,
-            channels=[d.channel for d in receipt.deliveries if d.delivered],
+            channels=[d.channel for d in deliveries if d.delivered],
         )
 
     async def settle(self) -> None:
-        """Wait until all that was begun is stored and sent."""
-        pending: list[Awaitable[None]] = [t for t in (self._notices, self._audit) if t is not None]
-        for task in pending:
-            await asyncio.shield(asyncio.ensure_future(task))
-        if self._audit is not None:
+        """Wait until all that was begun is stored and sent, or lost."""
+        if self._notices is not None:
+            await asyncio.shield(self._notices)
+        while self._audit is not None and not self._audit.done():
             await asyncio.shield(self._audit)
 
 

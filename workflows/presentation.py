@@ -166,5 +166,8 @@ def environment(record: EnvironmentRecord) -> str:
     for name, stop in (("freeze", record.freeze), ("hold", record.hold)):
         if stop is not None:
             lines.append(f"- {name}: {_cell(stop.reason)} ({stop.actor}, since {stop.since.strftime(_TIME)})")
+    lines += [
+        f"- held back: {version} ({_cell(hold.reason)})" for version, hold in record.held_versions.items()
+    ]
     lines += [f"{place}. {w.holder}" for place, w in enumerate(record.queue, start=1)]
     return "\n".join(lines)

@@ -6,24 +6,25 @@ It runs on when the deployment that started it is gone, and never rolls back a r
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import NoReturn
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.errors import INVALID_INPUT
     from activities.signatures import KubernetesSignatures, PlanSignatures, WatchSignatures
     from domain.analysis import Watch, WatchOutcome
     from domain.audit import AuditCategory
-    from domain.deployment import DeploymentRequest
-    from domain.environment import Outcome, TurnDecision, TurnRelease
+    from domain.deployment import Command, DeploymentRequest
+    from domain.environment import Outcome, TurnAnswer, TurnDecision
     from domain.notification import NotificationType
     from domain.plan import DeploymentPlan, verification_watch
     from domain.rollback import RollbackRequest, RollbackState, RollbackStatus
     from domain.workload import ReleaseQuery, Restore, RolloutWatch, Track, WorkloadObservation
     from workflows import effects, presentation
-    from workflows.failures import ProcessError, reason_of
+    from workflows.failures import ProcessError, reason_of, see_through
     from workflows.journal import Journal, show_in_visibility
     from workflows.turns import Turn, turn_request
 
@@ -35,10 +36,8 @@ class RollbackWorkflow:
     @workflow.init
     def __init__(self, request: RollbackRequest | None = None) -> None:
         if request is None:
-            raise ApplicationError(
-                "the workflow has no input; give application, environment, from_version, actor and reason",
-                type=INVALID_INPUT,
-                non_retryable=True,
+            _refuse(
+                "the workflow has no input; give application, environment, from_version, actor and reason"
             )
         self._request = request
         self._status = RollbackStatus(
@@ -50,6 +49,7 @@ class RollbackWorkflow:
             actor=request.actor,
             started_at=workflow.now(),
         )
+        self._waiting: TurnDecision | None = None
         self._journal = Journal(
             deployment_id=request.deployment_id or request.rollback_id,
             application=request.application,
@@ -70,22 +70,47 @@ class RollbackWorkflow:
 
     @workflow.run
     async def run(self, request: RollbackRequest | None = None) -> RollbackStatus:
+        self._check_caller()
         plan = await self._plan()
-        decision = await self._take_turn()
+        state, outcome = RollbackState.FAILED, "cancelled; what is live now is not known"
         try:
-            previous = await self._target(plan, decision)
-            await self._announce(previous)
-            await self._restore(plan, previous)
-            await self._end(
-                RollbackState.COMPLETED, f"{previous.version or 'the earlier state'} is live again"
-            )
+            decision = await self._take_turn()
+            if decision is not None and decision.answer is TurnAnswer.WAITING:
+                state, outcome = await self._hand_over(decision)
+            else:
+                state, outcome = await self._process(plan, decision)
         except ProcessError as error:
-            await self._end(RollbackState.FAILED, str(error))
+            outcome = str(error)
         except FailureError as error:
-            await self._end(RollbackState.FAILED, reason_of(error))
+            if not is_cancelled_exception(error):
+                outcome = reason_of(error)
         except asyncio.CancelledError:
-            await self._end(RollbackState.FAILED, "cancelled; the environment is in an unknown state")
+            workflow.logger.warning("roll-back cancelled in state %s", self._status.state)
+        await see_through(self._end(state, outcome))
         return self._status
+
+    async def _process(
+        self, plan: DeploymentPlan, decision: TurnDecision | None
+    ) -> tuple[RollbackState, str]:
+        """Find where to go, say so, and go there."""
+        previous = await self._target(plan, decision)
+        self._announce(previous)
+        await self._restore(plan, previous)
+        return RollbackState.COMPLETED, f"{previous.version or 'the earlier state'} is live again"
+
+    def _check_caller(self) -> None:
+        """What only a deployment can know is taken from nobody else."""
+        request, info = self._request, workflow.info()
+        if info.workflow_id != request.rollback_id:
+            _refuse(
+                f"the workflow id is {info.workflow_id!r}; start it with --workflow-id {request.rollback_id}"
+            )
+        told = request.turn_held or request.plan is not None or request.previous is not None
+        parent = info.parent.workflow_id if info.parent is not None else None
+        if told and (parent is None or parent != request.deployment_id):
+            _refuse(
+                "turn_held, plan and previous are told by a deployment that rolls itself back; leave them out"
+            )
 
     async def _plan(self) -> DeploymentPlan:
         if self._request.plan is not None:
@@ -107,37 +132,62 @@ class RollbackWorkflow:
             raise ApplicationError(reason_of(error), type=INVALID_INPUT, non_retryable=True) from error
 
     async def _take_turn(self) -> TurnDecision | None:
+        """Wait for the turn; or learn that the version's own deployment has it."""
         if self._request.turn_held:
             return None
         await self._turn.ask()
-        return await self._turn.wait()
+        await workflow.wait_condition(lambda: self._turn.decision is not None or self._own_deployment())
+        return self._turn.decision or self._waiting
+
+    def _own_deployment(self) -> bool:
+        return self._waiting is not None and self._waiting.busy_with == self._deployment_id
+
+    @property
+    def _deployment_id(self) -> str:
+        request = self._request
+        return f"deployment:{request.application}:{request.environment}:{request.from_version}"
+
+    async def _hand_over(self, decision: TurnDecision) -> tuple[RollbackState, str]:
+        """The version is still being deployed: its deployment rolls itself back, under this id."""
+        command = Command(actor=self._request.actor, reason=self._request.reason)
+        await workflow.get_external_workflow_handle(self._deployment_id).signal("rollback", command)
+        return RollbackState.HANDED_OVER, f"{decision.busy_with} was told to roll back"
 
     async def _target(self, plan: DeploymentPlan, decision: TurnDecision | None) -> WorkloadObservation:
-        """What the deployment found before it, or the wanted version among the cluster's revisions."""
+        """The wanted version among the cluster's revisions; else what the deployment found before it."""
         request = self._request
-        if request.previous is not None:
-            return request.previous
-        wanted = request.to_version or (decision.rollback_version if decision is not None else None)
-        wanted = wanted or plan.settings.rollback.backup_version
+        previous = request.previous
+        if previous is not None and request.to_version in (None, previous.version):
+            return previous
+        wanted = request.to_version or plan.settings.rollback.backup_version
+        if decision is not None:
+            current = decision.current_version
+            if current is not None and current != request.from_version:
+                raise ProcessError(f"{request.environment} runs {current}, not {request.from_version}")
+            wanted = request.to_version or decision.rollback_version or plan.settings.rollback.backup_version
+        if wanted is None:
+            raise ProcessError("no earlier version is known to have been good here; name one with to_version")
         if wanted == request.from_version:
             raise ProcessError(f"{wanted} is the version to leave; name another with to_version")
         found = await workflow.execute_activity_method(
             KubernetesSignatures.find_release,
             ReleaseQuery(target=plan.target, version=wanted, excluding=request.from_version),
-            summary=f"find {wanted or 'an earlier version'} in the cluster",
+            summary=f"find {wanted} in the cluster",
             **effects.cluster_write(plan.target.progress_deadline),
         )
-        if not found.exists:
-            raise ProcessError(
-                f"no revision of {plan.target.deployment} runs {wanted or 'an earlier version'}; "
-                "deploy it again instead (erlmcp-deploy deploy)"
-            )
-        return found
+        if found.exists:
+            return found
+        if previous is not None:
+            return previous
+        raise ProcessError(
+            f"no revision of {plan.target.deployment} runs {wanted}; "
+            "deploy it again instead (erlmcp-deploy deploy)"
+        )
 
-    async def _announce(self, previous: WorkloadObservation) -> None:
+    def _announce(self, previous: WorkloadObservation) -> None:
         request = self._request
         self._update(RollbackState.RESTORING, to_version=previous.version)
-        await self._journal.record(
+        self._journal.note(
             "rollback.started",
             "rollback",
             "started",
@@ -163,13 +213,15 @@ class RollbackWorkflow:
         for attempt in range(1, settings.max_attempts + 1):
             self._update(RollbackState.RESTORING, attempt=attempt)
             try:
-                await self._attempt(plan, previous, attempt)
+                await self._attempt(plan, previous, attempt, deadline)
                 return
             except ProcessError as error:
                 failure = str(error)
             except ActivityError as error:
+                if is_cancelled_exception(error):
+                    raise
                 failure = reason_of(error)
-            await self._journal.record(
+            self._journal.note(
                 "rollback.attempt",
                 "rollback",
                 "failed",
@@ -182,10 +234,13 @@ class RollbackWorkflow:
             await workflow.sleep(timedelta(seconds=2 * attempt), summary="before the next attempt")
         raise ProcessError(f"the roll-back failed {settings.max_attempts} time(s): {failure}")
 
-    async def _attempt(self, plan: DeploymentPlan, previous: WorkloadObservation, attempt: int) -> None:
+    async def _attempt(
+        self, plan: DeploymentPlan, previous: WorkloadObservation, attempt: int, deadline: datetime
+    ) -> None:
         target, run = plan.target, workflow.info().run_id
         replicas = max(previous.replicas, target.replicas) if previous.exists else target.replicas
-        limits = effects.cluster_write(target.progress_deadline)
+        left = max(deadline - workflow.now(), timedelta(seconds=30))
+        limits = effects.cluster_write(min(target.progress_deadline, left))
         await workflow.execute_activity_method(
             KubernetesSignatures.restore_workload,
             Restore(
@@ -234,34 +289,28 @@ class RollbackWorkflow:
         request = self._request
         succeeded = state is RollbackState.COMPLETED
         self._update(state, outcome=outcome, finished_at=workflow.now())
-        await self._journal.record(
+        self._journal.note(
             "rollback.ended",
             "rollback",
-            "success" if succeeded else "failed",
+            {RollbackState.COMPLETED: "success", RollbackState.HANDED_OVER: "handed_over"}.get(
+                state, "failed"
+            ),
             category=AuditCategory.ROLLBACK,
             reason=outcome,
             from_version=request.from_version,
             to_version=self._status.to_version,
         )
-        self._journal.tell(
-            NotificationType.ROLLBACK_COMPLETED if succeeded else NotificationType.ROLLBACK_FAILED,
-            from_version=request.from_version,
-            to_version=self._status.to_version,
-            reason=request.reason,
-            error_message=None if succeeded else outcome,
-        )
-        if not request.turn_held:
-            info = workflow.info()
-            await self._turn.give_back(
-                TurnRelease(
-                    holder=info.workflow_id,
-                    run=info.run_id,
-                    version=request.from_version,
-                    outcome=self._outcome(),
-                    live_version=self._status.to_version if succeeded else None,
-                    reason=request.reason,
-                )
+        if state is not RollbackState.HANDED_OVER:
+            self._journal.tell(
+                NotificationType.ROLLBACK_COMPLETED if succeeded else NotificationType.ROLLBACK_FAILED,
+                from_version=request.from_version,
+                to_version=self._status.to_version,
+                reason=request.reason,
+                error_message=None if succeeded else outcome,
             )
+        if not request.turn_held:
+            live = self._status.to_version if succeeded else None
+            await self._turn.give_back(self._outcome(), live_version=live, reason=request.reason)
         await self._journal.settle()
 
     def _outcome(self) -> Outcome:
@@ -286,8 +335,14 @@ class RollbackWorkflow:
     @workflow.signal
     def turn_decided(self, decision: TurnDecision) -> None:
         self._turn.decided(decision)
+        if self._turn.still_waits(decision):
+            self._waiting = decision
 
     @workflow.query
     def status(self) -> RollbackStatus:
         """State, target and attempts."""
         return self._status
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ApplicationError(message, type=INVALID_INPUT, non_retryable=True)

@@ -6,7 +6,7 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 
 from activities.signatures import TurnSignatures
-from domain.environment import TurnAnswer, TurnDecision, TurnRelease, TurnRequest
+from domain.environment import Outcome, TurnAnswer, TurnDecision, TurnRelease, TurnRequest
 from workflows import effects
 
 
@@ -18,14 +18,14 @@ class Turn:
         self.decision: TurnDecision | None = None
 
     def decided(self, decision: TurnDecision) -> None:
-        if decision.run == self._request.run and decision.answer is not TurnAnswer.WAITING:
+        if decision.token == self._request.token and decision.answer is not TurnAnswer.WAITING:
             self.decision = decision
 
     def still_waits(self, decision: TurnDecision) -> bool:
         """Whether this only says what is waited for."""
         return (
             self.decision is None
-            and decision.run == self._request.run
+            and decision.token == self._request.token
             and decision.answer is TurnAnswer.WAITING
         )
 
@@ -43,8 +43,24 @@ class Turn:
         assert self.decision is not None  # noqa: S101 - told to the type checker by the condition above
         return self.decision
 
-    async def give_back(self, release: TurnRelease) -> None:
+    async def give_back(
+        self,
+        outcome: Outcome,
+        *,
+        live_version: str | None = None,
+        commit: str | None = None,
+        reason: str = "",
+    ) -> None:
         """Tell the environment how it ended. An environment that is gone has nothing to be told."""
+        release = TurnRelease(
+            holder=self._request.holder,
+            token=self._request.token,
+            version=self._request.version,
+            outcome=outcome,
+            live_version=live_version,
+            commit=commit,
+            reason=reason,
+        )
         environment = f"environment:{self._request.application}:{self._request.environment}"
         try:
             await workflow.get_external_workflow_handle(environment).signal("release_turn", release)
@@ -62,7 +78,8 @@ def turn_request(
             "application": application,
             "environment": environment,
             "holder": info.workflow_id,
-            "run": info.run_id,
+            "token": str(workflow.uuid4()),
+            "started": workflow.now(),
             "version": version,
             "actor": actor,
             **options,

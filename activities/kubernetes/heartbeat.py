@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from temporalio import activity
 
-_LONGEST_SECONDS = 3.0
+_LONGEST_SECONDS = 1.0
 
 
 class Progress:

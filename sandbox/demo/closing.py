@@ -122,10 +122,10 @@ def _rolled_back(chapter: Chapter, live: str) -> Claim:
 
 
 def _held(environment: EnvironmentRecord, bad: str) -> Claim:
-    hold = environment.hold
-    holds = hold is not None and hold.version == bad
+    holds = bad in environment.held_versions
     text = f"{bad} is on hold: no automation ships it again until a person says so"
-    return Claim(text + _instead("" if holds else f"hold is {hold}"), holds)
+    found = f"on hold is {', '.join(environment.held_versions) or 'nothing'}"
+    return Claim(text + _instead("" if holds else found), holds)
 
 
 def _live(fronts: Sequence[FrontStatus], live: str) -> Claim:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -114,6 +115,10 @@ async def _run(options: Options) -> int:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     stage = open_stage()
     directory = options.data_dir or Path(tempfile.mkdtemp(prefix="erlmcp-deploy-demo-"))
+    # All that is written is in this one directory, also by the parts and by what is killed.
+    temporary = directory / "tmp"
+    temporary.mkdir()
+    tempfile.tempdir = os.environ["TMPDIR"] = str(temporary)
     # What the parts have to say must not fall into the picture.
     logging.basicConfig(
         filename=directory / "demo.log", format="%(asctime)s %(levelname)s %(name)s: %(message)s"

@@ -92,6 +92,7 @@ async def _ask(client: Client, stage: Stage, followed: Followed) -> None:
             stage.remark("▶", "comment sent; a comment never decides", "bold")
     finally:
         decided.cancel()
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
 
 
 async def _read_line() -> str:

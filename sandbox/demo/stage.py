@@ -229,6 +229,6 @@ def _judged_steps(status: DeploymentStatus | None) -> int:
 
 
 def open_stage() -> Stage:
-    """A board if standard output is a terminal, else a transcript."""
+    """A board if standard output is a terminal that can move its cursor, else a transcript."""
     made = console(sys.stdout)
-    return Board(made) if made.is_terminal else Transcript(made)
+    return Board(made) if sys.stdout.isatty() and not made.is_dumb_terminal else Transcript(made)

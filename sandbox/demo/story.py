@@ -78,7 +78,11 @@ async def perform(
                 world.temporal.address, data_converter=data_converter, runtime=quiet_runtime()
             )
         stage.say(_parts(world, service))
-        code = await Story(stage, world, client, ask=ask).tell()
+        try:
+            code = await Story(stage, world, client, ask=ask).tell()
+        except asyncio.CancelledError:
+            stage.say(Text("\nstopping all of it …", style="yellow"))
+            raise
         if keep:
             _invite(stage, world)
             await _until_interrupted()
@@ -139,7 +143,7 @@ class Story:
         self._stage.remark("↩", f"why: {ended.reason}", "yellow")
         if ended.rollback is not None:
             self._stage.remark("↩", f"roll-back: {ended.rollback.reason}", "yellow")
-        hold = (await self._environment()).hold
+        hold = (await self._environment()).held_versions.get(BAD)
         if hold is not None:
             self._stage.remark("↩", f"hold: {hold.reason}", "yellow")
 

@@ -14,6 +14,7 @@ from domain.environment import (
     HISTORY_LIMIT,
     EnvironmentRecord,
     Hold,
+    HoldMessage,
     Outcome,
     QueuePolicy,
     TurnAnswer,
@@ -39,7 +40,7 @@ def wants(version: str, **changes: Any) -> TurnRequest:
         "application": "erlmcp",
         "environment": "production",
         "holder": f"deployment:erlmcp:production:{version}",
-        "run": "r1",
+        "token": "r1",
         "version": version,
     }
     return TurnRequest(**{**fields, **changes})
@@ -50,7 +51,7 @@ def gives_back(
 ) -> TurnRelease:
     return TurnRelease(
         holder=turn.holder,
-        run=turn.run,
+        token=turn.token,
         version=turn.version,
         outcome=outcome,
         live_version=live if live is not None else turn.version,
@@ -89,8 +90,8 @@ def test_the_first_gets_the_turn_and_the_second_waits() -> None:
 
     assert record.holder == wants("1.0.0")
     assert waiting(record) == ["1.1.0"]
-    assert position(record, wants("1.1.0").holder, "r1") == 1
-    assert position(record, wants("1.0.0").holder, "r1") is None
+    assert position(record, wants("1.1.0")) == 1
+    assert position(record, wants("1.0.0")) is None
 
 
 def test_asking_twice_is_asking_once() -> None:
@@ -105,13 +106,13 @@ def test_asking_twice_is_asking_once() -> None:
 
 
 def test_a_new_run_takes_the_place_of_the_run_that_ended() -> None:
-    record = after(EMPTY, wants("1.0.0"), wants("1.1.0"), wants("1.1.0", run="r2"))
+    record = after(EMPTY, wants("1.0.0"), wants("1.1.0"), wants("1.1.0", token="r2"))
 
-    assert [(w.version, w.run) for w in record.queue] == [("1.1.0", "r2")]
+    assert [(w.version, w.token) for w in record.queue] == [("1.1.0", "r2")]
 
 
 def test_what_is_live_needs_no_turn() -> None:
-    record, decisions = ask(deployed("1.0.0"), wants("1.0.0", run="r2"))
+    record, decisions = ask(deployed("1.0.0"), wants("1.0.0", token="r2"))
 
     assert answers(decisions) == [("1.0.0", TurnAnswer.LIVE_ALREADY)]
     assert record.queue == ()
@@ -119,13 +120,13 @@ def test_what_is_live_needs_no_turn() -> None:
 
 @pytest.mark.parametrize("changes", [{"allow_same": True}, {"commit": "f" * 40}])
 def test_what_is_live_is_deployed_again_on_demand_or_from_another_commit(changes: dict[str, Any]) -> None:
-    _, decisions = ask(deployed("1.0.0"), wants("1.0.0", run="r2", **changes))
+    _, decisions = ask(deployed("1.0.0"), wants("1.0.0", token="r2", **changes))
 
     assert decisions == []
 
 
 def test_what_is_about_to_be_replaced_is_not_called_live() -> None:
-    record = after(deployed("1.1.0"), wants("1.2.0"), wants("1.1.0", run="r2"))
+    record = after(deployed("1.1.0"), wants("1.2.0"), wants("1.1.0", token="r2"))
 
     assert waiting(record) == ["1.1.0"], "it must go back to 1.1.0 once 1.2.0 is there"
 
@@ -235,8 +236,8 @@ def test_after_a_roll_back_no_automation_ships_the_version_again_but_a_person_ma
     bad = wants("1.1.0", commit="a" * 40)
     record = release(after(deployed("1.0.0"), bad), gives_back(bad, Outcome.ROLLED_BACK, "1.0.0"), NOW)
 
-    _, automated = ask(record, wants("1.1.0", run="r2", automated=True))
-    _, by_hand = ask(record, wants("1.1.0", run="r2"))
+    _, automated = ask(record, wants("1.1.0", token="r2", automated=True))
+    _, by_hand = ask(record, wants("1.1.0", token="r2"))
     _, other = ask(record, wants("1.1.1", automated=True))
 
     assert [d.answer for d in automated] == [TurnAnswer.REFUSED]
@@ -264,10 +265,34 @@ def test_a_roll_back_does_not_lift_a_person_s_hold() -> None:
 
     record = release(record, gives_back(bad, Outcome.ROLLED_BACK, "1.0.0"), NOW)
 
-    assert blocked(record, NOW) is not None
-    assert record.hold is not None
-    assert "year's end" in record.hold.reason
-    assert "1.1.0 was rolled back" in record.hold.reason
+    assert blocked(record, NOW) == hold
+    assert list(record.held_versions) == ["1.1.0"]
+
+
+def test_each_version_that_was_rolled_back_is_held_until_it_is_deployed_well() -> None:
+    record = deployed("1.0.0")
+    for bad in (wants("1.1.0"), wants("1.2.0")):
+        record = release(after(record, bad), gives_back(bad, Outcome.ROLLED_BACK, "1.0.0"), NOW)
+    assert set(record.held_versions) == {"1.1.0", "1.2.0"}
+
+    again = wants("1.1.0", token="r2")
+    record = release(after(record, again), gives_back(again), NOW)
+    assert set(record.held_versions) == {"1.2.0"}
+
+
+def test_a_late_request_of_an_older_run_is_ignored() -> None:
+    newer = wants("1.0.0", token="r2", started=NOW)
+    record = after(EMPTY, newer)
+
+    late, decisions = ask(record, wants("1.0.0", token="r1", started=NOW - timedelta(minutes=1)))
+
+    assert late == record
+    assert decisions == []
+
+
+def test_a_time_without_a_zone_is_utc() -> None:
+    message = HoldMessage.model_validate({"until": "2026-12-24T00:00:00"})
+    assert message.until == datetime(2026, 12, 24, tzinfo=UTC)
 
 
 # What is known of the past
@@ -275,7 +300,7 @@ def test_a_roll_back_does_not_lift_a_person_s_hold() -> None:
 
 def test_a_roll_back_goes_to_the_last_good_version_never_to_one_that_was_rolled_back() -> None:
     record = deployed("1.0.0", "1.1.0")
-    bad = wants("1.1.0", run="r2", allow_same=True)
+    bad = wants("1.1.0", token="r2", allow_same=True)
     record = release(after(record, bad), gives_back(bad, Outcome.ROLLED_BACK, "1.0.0"), NOW)
 
     assert rollback_target(record, "1.2.0") == "1.0.0"
@@ -306,7 +331,7 @@ def test_who_holds_no_turn_only_leaves_the_queue() -> None:
     record = after(EMPTY, wants("1.0.0"), wants("1.1.0"))
 
     left = release(record, gives_back(wants("1.1.0")), NOW)
-    stranger = release(left, gives_back(wants("1.0.0", run="r9")), NOW)
+    stranger = release(left, gives_back(wants("1.0.0", token="r9")), NOW)
 
     assert left.queue == ()
     assert left.holder == wants("1.0.0")
@@ -330,7 +355,7 @@ class Environment(RuleBasedStateMachine):
     def settle(self, decisions: list[TurnDecision]) -> None:
         for decision in decisions:
             if decision.answer is not TurnAnswer.GRANTED:
-                self.open.discard((decision.holder, decision.run))
+                self.open.discard((decision.holder, decision.token))
 
     @rule(
         version=st.sampled_from(["1.0.0", "1.1.0", "1.2.0", "0.0.0-main.gaaaaaaa", "0.0.0-main.gbbbbbbb"]),
@@ -344,11 +369,15 @@ class Environment(RuleBasedStateMachine):
     ) -> None:
         kind = "rollback" if urgent else "deployment"
         request = wants(
-            version, holder=f"{kind}:{version}", run=run, policy=policy, urgent=urgent, automated=automated
+            version, holder=f"{kind}:{version}", token=run, policy=policy, urgent=urgent, automated=automated
         )
-        key = (request.holder, request.run)
+        key = (request.holder, request.token)
         request = self.known.setdefault(key, request)
         before = self.record
+        if self.granted is not None and self.granted.holder == request.holder and not self.holds(key):
+            # The holder was started again, so the run that had the turn is dead.
+            self.open.discard((self.granted.holder, self.granted.token))
+            self.granted = None
         self.record, decisions = ask(before, request)
         assert ask(self.record, request)[0] == self.record, "asking twice is asking once"
         if key not in self.open:
@@ -363,7 +392,7 @@ class Environment(RuleBasedStateMachine):
                 assert not decision.holder.startswith("rollback"), "a roll-back is never superseded"
 
     def holds(self, key: tuple[str, str]) -> bool:
-        return self.granted is not None and (self.granted.holder, self.granted.run) == key
+        return self.granted is not None and (self.granted.holder, self.granted.token) == key
 
     @rule()
     def give_turns(self) -> None:
@@ -377,7 +406,7 @@ class Environment(RuleBasedStateMachine):
             self.settle([decision])
             if decision.answer is TurnAnswer.GRANTED:
                 assert self.granted is None, "two deployments of one environment overlap"
-                self.granted = self.known[(decision.holder, decision.run)]
+                self.granted = self.known[(decision.holder, decision.token)]
                 assert self.granted.urgent or not stopped, "a freeze was ignored"
                 assert self.granted.urgent or not any(w.urgent for w in self.record.queue)
 
@@ -389,7 +418,7 @@ class Environment(RuleBasedStateMachine):
         turn = gives_back(self.granted, outcome, live)
         self.record = release(self.record, turn, NOW)
         assert release(self.record, turn, NOW) == self.record, "giving back twice is giving back once"
-        self.open.discard((self.granted.holder, self.granted.run))
+        self.open.discard((self.granted.holder, self.granted.token))
         self.granted = None
 
     @precondition(lambda self: self.granted is not None)
@@ -397,7 +426,7 @@ class Environment(RuleBasedStateMachine):
     def die(self) -> None:
         assert self.granted is not None
         self.record = drop_dead_holder(self.record, "terminated", NOW)
-        self.open.discard((self.granted.holder, self.granted.run))
+        self.open.discard((self.granted.holder, self.granted.token))
         self.granted = None
 
     @rule(frozen=st.booleans())
@@ -410,8 +439,8 @@ class Environment(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_forgotten_and_nobody_waits_twice(self) -> None:
-        queue = [(w.holder, w.run) for w in self.record.queue]
-        holder = [] if self.record.holder is None else [(self.record.holder.holder, self.record.holder.run)]
+        queue = [(w.holder, w.token) for w in self.record.queue]
+        holder = [] if self.record.holder is None else [(self.record.holder.holder, self.record.holder.token)]
         assert len(set(queue)) == len(queue)
         assert len({h for h, _ in queue}) == len(queue)
         assert not set(queue) & set(holder)

@@ -70,4 +70,4 @@ async def test_a_bad_version_is_caught_and_rolled_back(start_story: StartStory) 
         )
         assert environment["current_version"] == "1.1.0"
         assert environment["last_good_version"] == "1.1.0"
-        assert environment["hold"]["version"] == "1.2.0"
+        assert list(environment["held_versions"]) == ["1.2.0"]

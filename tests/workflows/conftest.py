@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +113,16 @@ class Shop:
     def audit(self, deployment_id: str) -> list[AuditEvent]:
         with SqliteAuditTrail.open(self.home / "audit.db") as trail:
             return [e.event for e in trail.query(AuditQuery(deployment=deployment_id))]
+
+    def tamper_with_audit(self, deployment_id: str) -> None:
+        """Change the head of a chain behind the store's back: it is not continued then."""
+        with sqlite3.connect(self.home / "audit.db") as db:
+            guards = db.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'heads'"
+            )
+            for (name,) in guards.fetchall():
+                db.execute(f"DROP TRIGGER {name}")
+            db.execute("UPDATE heads SET hash = 'tampered' WHERE chain = ?", (deployment_id,))
 
 
 @pytest.fixture

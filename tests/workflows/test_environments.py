@@ -51,8 +51,7 @@ async def test_a_person_rolls_back_what_is_live_even_in_a_freeze(shop: Shop) -> 
     assert (status.state, status.to_version) == ("Completed", "1.0.0")
     record = await shop.environment()
     assert record.current_version == "1.0.0"
-    assert record.hold is not None
-    assert record.hold.version == "1.1.0"
+    assert list(record.held_versions) == ["1.1.0"]
 
 
 async def test_automation_does_not_ship_again_what_was_rolled_back(shop: Shop) -> None:

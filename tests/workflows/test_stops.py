@@ -63,9 +63,7 @@ async def test_a_stop_while_verifying_or_monitoring_rolls_back(shop: Shop, stop:
     assert [str(t.state) for t in ended.history][-3:] == [state, "RollingBack", "Failed"]
     assert shop.world.cluster.version(f"{shop.name}-production") == "1.0.0"
     # And the environment holds 1.1.0 back from automation
-    hold = (await shop.environment()).hold
-    assert hold is not None
-    assert hold.version == "1.1.0"
+    assert list((await shop.environment()).held_versions) == ["1.1.0"]
 
 
 async def test_an_alert_aborts_the_canary(shop: Shop) -> None:
