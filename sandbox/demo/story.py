@@ -32,7 +32,7 @@ from sandbox.temporal import NAMESPACE
 from sandbox.world import World
 from starters.connection import quiet_runtime
 from starters.deploy import start
-from starters.errors import ExitCode
+from starters.errors import CommandError, ExitCode
 from starters.following import ask_status
 from workflows.conversion import data_converter
 
@@ -44,6 +44,8 @@ REPLICAS = 10
 REQUESTS_PER_SECOND = 40.0
 _ABSENCE_SECONDS = 2.0
 """How long nobody carries the deployment out after the kill."""
+_LONGEST_SECONDS = 600.0
+"""For one deployment, if nobody is there to give up."""
 
 Scene = Callable[[Followed], Coroutine[Any, Any, None]]
 """Something done to a deployment while it goes on."""
@@ -156,7 +158,14 @@ class Story:
         started = await start(self._client, request)
         with self._stage.follow(self._page(request.deployment_id), keep=keep):
             followed = Followed(self._client, started, self._stage)
-            return await followed.result(scenes)
+            try:
+                async with asyncio.timeout(None if self._ask else _LONGEST_SECONDS):
+                    return await followed.result(scenes)
+            except TimeoutError:
+                raise CommandError(
+                    f"{request.deployment_id} has not ended within {_LONGEST_SECONDS:g} s",
+                    remedy=f"look at {self._world.data_dir / 'worker.log'}",
+                ) from None
 
     def _chapter(self, ended: DeploymentStatus, expected: DeploymentState) -> None:
         after = self._meter.totals()

@@ -30,6 +30,7 @@ from sandbox.slack import SlackMessage
 from sandbox.world import CHECKOUT
 from starters.errors import CommandError
 
+_PATIENCE_SECONDS = 300
 _EVERYWHERE = ("--flavour", "python", "--kubernetes", "emulator")
 
 
@@ -57,18 +58,20 @@ async def _demo(
 
 async def _said(process: Process) -> str:
     assert process.stdout is not None
-    words = (await process.stdout.read()).decode()
-    await process.wait()
-    return words
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        words = await process.stdout.read()
+        await process.wait()
+    return words.decode()
 
 
 async def _said_until(process: Process, wanted: str) -> str:
     assert process.stdout is not None
     words = b""
-    while wanted.encode() not in words:
-        piece = await process.stdout.read(4096)
-        assert piece, words.decode()
-        words += piece
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        while wanted.encode() not in words:
+            piece = await process.stdout.read(4096)
+            assert piece, words.decode()
+            words += piece
     return words.decode()
 
 

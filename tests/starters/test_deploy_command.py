@@ -88,7 +88,7 @@ async def test_a_rejection_ends_with_exit_code_3(cli: CommandLine, world: World)
     ("arguments", "said"),
     [
         (["dev", "3.0"], "version is '3.0': '3.0' is no semantic version; write for example 3.0.0"),
-        (["dev", "v3.0.0"], "version is 'v3.0.0': 'v3.0.0' is no semantic version; write '3.0.0'"),
+        (["dev", "v3.0.0"], "version is 'v3.0.0': 'v3.0.0' is no semantic version; write 3.0.0"),
         (["dev"], "version is missing"),
         ([], "environment is missing"),
         (["dev", "1.0.0", "--version", "1.0.1"], "version is given twice: '1.0.0' and '1.0.1'"),
