@@ -90,6 +90,6 @@ def watch(interval: timedelta) -> Options:
     """A watch: one short attempt per round; the next attempt is the next round."""
     return Options(
         start_to_close_timeout=timedelta(minutes=2),
-        heartbeat_timeout=timedelta(seconds=60),
+        heartbeat_timeout=timedelta(seconds=30),
         retry_policy=RetryPolicy(initial_interval=interval, backoff_coefficient=1, maximum_interval=interval),
     )
