@@ -19,7 +19,8 @@ from domain.version import SemVer
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 """A name that is legal in workflow ids and as a Kubernetes label: lower case, digits, dashes."""
-Actor = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=254)]
+ACTOR_LENGTH = 254
+Actor = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=ACTOR_LENGTH)]
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{7,40}$")]
 
 

@@ -34,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.canary import CanaryPhase, CanaryRequest, CanaryStatus
     from domain.compliance import ComplianceMode, ComplianceReport, evaluate_checklist
     from domain.deployment import (
+        ACTOR_LENGTH,
         UNSIGNED_COMMAND,
         Built,
         Command,
@@ -906,7 +907,7 @@ class DeploymentWorkflow:
         """Stop, unless it has ended or is being rolled back already."""
         late = self._status.state.final or self._status.state is S.ROLLING_BACK
         if self._stop is None and not late:
-            self._stop = _Stop(action, command.actor or "unknown", command.reason)
+            self._stop = _Stop(action, command.actor.strip()[:ACTOR_LENGTH] or "unknown", command.reason)
         self._note_command(action, command, "refused" if late else "success")
 
     async def _commanded(self, action: str, command: Command) -> None:
