@@ -792,8 +792,9 @@ class DeploymentWorkflow:
         workflow.set_current_details(presentation.deployment(self._status))
 
     def _set_gate(self, result: GateResult) -> None:
-        gates = [g for g in self._status.gates if g.name != result.name]
-        self._set(gates=[*gates, result.model_copy(update={"steps": tuple(_brief(s) for s in result.steps)})])
+        brief = result.model_copy(update={"steps": tuple(_brief(s) for s in result.steps)})
+        gates = {g.name: g for g in self._status.gates} | {brief.name: brief}
+        self._set(gates=list(gates.values()))
 
     def _wait_for(self, what: str | None) -> None:
         self._set(waiting_for=what)

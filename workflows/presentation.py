@@ -22,6 +22,8 @@ STAGES = (
 )
 GOOD, BAD, NOW, AHEAD = "✔", "✘", "▶", "○"
 _TIME = "%Y-%m-%d %H:%M:%S UTC"
+_CELL_TIME = "%d\u00a0%b\u00a0%H:%M:%S"
+"""In a column of times in UTC; the blanks do not break."""
 _GATE_MARKS = {
     GateOutcome.PASSED: GOOD,
     GateOutcome.FAILED: BAD,
@@ -60,8 +62,8 @@ def deployment(status: DeploymentStatus) -> str:
             continue
         mark = BAD if stage in (DeploymentState.FAILED, DeploymentState.REJECTED) else GOOD
         mark = NOW if stage is status.state and not stage.final else mark
-        rows.append((mark, stage, step.at.strftime(_TIME), step.reason))
-    lines += _table(("", "Stage", "Since", "Why"), rows)
+        rows.append((mark, stage, step.at.strftime(_CELL_TIME), step.reason))
+    lines += _table(("", "Stage", "Since (UTC)", "Why"), rows)
     if status.gates:
         lines += ["", "### Gates", ""]
         lines += _table(
@@ -102,9 +104,9 @@ def _approval_lines(status: ApprovalStatus) -> list[str]:
         ]
     decisions = (*status.received_approvals, *status.received_rejections, *status.comments)
     rows: list[tuple[object, ...]] = [
-        (d.at.strftime(_TIME), d.actor, d.verb, d.comment) for d in sorted(decisions, key=lambda d: d.at)
+        (d.at.strftime(_CELL_TIME), d.actor, d.verb, d.comment) for d in sorted(decisions, key=lambda d: d.at)
     ]
-    return lines + (_table(("When", "Who", "What", "Comment"), rows) if rows else [])
+    return lines + (_table(("When (UTC)", "Who", "What", "Comment"), rows) if rows else [])
 
 
 def approval(status: ApprovalStatus, policy: ApprovalPolicy) -> str:
@@ -133,8 +135,8 @@ def _canary_lines(status: CanaryStatus) -> list[str]:
         elif step.verdict is not None:
             verdict = f"{step.verdict.outcome}: {step.verdict.reason}"
         observed = "" if step.observed_weight is None else f"{step.observed_weight:.0f}%"
-        rows.append((f"{step.weight}%", observed, step.started_at.strftime(_TIME), verdict))
-    return lines + (_table(("Weight", "Taken", "Since", "Verdict"), rows) if rows else [])
+        rows.append((f"{step.weight}%", observed, step.started_at.strftime(_CELL_TIME), verdict))
+    return lines + (_table(("Weight", "Taken", "Since (UTC)", "Verdict"), rows) if rows else [])
 
 
 def canary(status: CanaryStatus, request: CanaryRequest) -> str:
