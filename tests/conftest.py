@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 
 import pytest
 
@@ -11,6 +12,12 @@ _INSTALL_ERLANG = (
     "apt-get install --no-install-recommends erlang-dev erlang-tools erlang-reltool erlang-eunit"
     " erlang-common-test erlang-dialyzer rebar3"
 )
+
+
+def pytest_configure() -> None:
+    """Programs under test must hear SIGINT, to which a shell makes its background jobs deaf."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
