@@ -162,10 +162,6 @@ class EnvironmentRecord(Model):
     history: tuple[PastDeployment, ...] = ()
 
 
-EnvironmentStatus = EnvironmentRecord
-"""The answer of the ``status`` query."""
-
-
 def same_turn(one: TurnRequest, other: TurnRequest | TurnRelease) -> bool:
     return one.holder == other.holder and one.token == other.token
 

@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from domain import approval
@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.audit import AuditCategory
     from workflows import presentation
     from workflows.journal import Journal, show_in_visibility
+    from workflows.parent import tell_parent
 
 
 @workflow.defn(name="ApprovalWorkflow")
@@ -106,9 +107,7 @@ class ApprovalWorkflow:
             reason=self._status.reason or "",
             gate=self._policy.gate,
         )
-        await self._journal.settle()
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        await self._journal.settle()
+        await self._journal.close()
 
     # Decisions: signals and the update go through one reducer.
 
@@ -140,7 +139,7 @@ class ApprovalWorkflow:
         before = self._status
         self._decide(verb, message)
         if self._status != before:
-            await self._report_to_deployment()
+            await tell_parent("approval_changed", self._status)
 
     def _decide(self, verb: Verb, message: DecisionMessage) -> None:
         """Apply one decision at once (no await between two decisions) and audit it."""
@@ -161,16 +160,6 @@ class ApprovalWorkflow:
             gate=self._policy.gate,
             source=message.source,
         )
-
-    async def _report_to_deployment(self) -> None:
-        parent = workflow.info().parent
-        if parent is None:
-            return
-        handle = workflow.get_external_workflow_handle(parent.workflow_id, run_id=parent.run_id)
-        try:
-            await handle.signal("approval_changed", self._status)
-        except FailureError:
-            workflow.logger.info("the deployment has ended; nobody is left to tell of this decision")
 
     def _show(self) -> None:
         workflow.set_current_details(presentation.approval(self._status, self._policy))

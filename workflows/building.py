@@ -48,7 +48,6 @@ class BuildSite:
         self._request = request
         self._workspace: Workspace | None = None
         self._checkout: Checkout | None = None
-        self._compiled: list[str] = []
         self._moves = 0
         self._moving: asyncio.Lock = asyncio.Lock()
         self._reports: dict[str, StepReport] = {}
@@ -98,8 +97,6 @@ class BuildSite:
                 raise
             report = StepReport(step=name, measured=False, reason=reason_of(error))
         self._reports[name] = report
-        if step.tool == "rebar3.compile" and name not in self._compiled:
-            self._compiled.append(name)
         return report
 
     async def build_release(self) -> ReleaseArtefact:
@@ -173,9 +170,10 @@ class BuildSite:
             raise ProcessError(f"lost {MOVES_LIMIT} build workers in a row: {reason_of(error)}") from error
         workflow.logger.warning("build worker lost, starting again from checkout: %s", error)
         self._workspace = self._checkout = None
-        for name in self._compiled:
-            self._reports.pop(name, None)
-            await self.run_step(name, self._plan.build.steps[name].timeout)
+        steps = self._plan.build.steps
+        for name in [n for n in self._reports if steps[n].tool == "rebar3.compile"]:
+            self._reports.pop(name)
+            await self.run_step(name, steps[name].timeout)
 
 
 def worker_lost(error: ActivityError) -> bool:

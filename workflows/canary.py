@@ -14,10 +14,11 @@ with workflow.unsafe.imports_passed_through():
     from domain.analysis import Watch, WatchOutcome, WatchPolicy, WatchVerdict
     from domain.canary import UNNAMED_ALERT, Alert, CanaryPhase, CanaryRequest, CanaryStatus, StepVerdict
     from domain.deployment import UNSIGNED_COMMAND, Command
-    from domain.workload import ReleaseApply, RolloutWatch, Track, WeightChange, WeightReading
-    from workflows import effects, presentation
+    from domain.workload import ReleaseApply, Track, WeightChange, WeightReading
+    from workflows import effects, presentation, workload
     from workflows.failures import ProcessError, reason_of, see_through
     from workflows.journal import Journal
+    from workflows.parent import tell_parent
 
 T = TypeVar("T")
 
@@ -161,14 +162,7 @@ class CanaryWorkflow:
         self._update(CanaryPhase.PROMOTING)
         await self._apply(Track.STABLE, request.replicas)
         await self._roll_out(Track.STABLE, request.replicas)
-        await self._obey(
-            workflow.execute_activity_method(
-                KubernetesSignatures.remove_canary,
-                request.target,
-                summary="remove the canary",
-                **effects.cluster_write(request.target.progress_deadline),
-            )
-        )
+        await self._obey(workload.remove_canary(request.target))
 
     async def _apply(self, track: Track, replicas: int) -> None:
         request = self._request
@@ -184,39 +178,27 @@ class CanaryWorkflow:
             artefact=request.artefact,
             digest=request.digest,
         )
-        await self._obey(
-            workflow.execute_activity_method(
-                KubernetesSignatures.apply_release,
-                apply,
-                summary=f"{request.version} on the {track} track",
-                **effects.cluster_write(request.target.progress_deadline),
-            )
-        )
+        await self._obey(workload.apply(apply, f"{request.version} on the {track} track"))
 
     async def _roll_out(self, track: Track, replicas: int) -> None:
         request = self._request
-        result = await self._obey(
-            workflow.execute_activity_method(
-                KubernetesSignatures.watch_rollout,
-                RolloutWatch(target=request.target, track=track, version=request.version, replicas=replicas),
+        await self._obey(
+            workload.roll_out(
+                request.target,
+                track,
+                request.version,
+                replicas,
                 summary=f"roll-out of the {track} track",
-                **effects.rollout(request.target.progress_deadline),
+                failure=f"the {track} track did not roll out",
             )
         )
-        if not result.complete:
-            raise ProcessError(f"the {track} track did not roll out: {result.reason}", trigger="rollout")
 
     async def _withdraw(self, phase: CanaryPhase, reason: str) -> None:
         """Traffic first: weight 0 before anything else, however the canary ended."""
         try:
             await self._set_weight(0)
             self._update(self._status.phase, weight=0)
-            await workflow.execute_activity_method(
-                KubernetesSignatures.remove_canary,
-                self._request.target,
-                summary="remove the canary",
-                **effects.cluster_write(self._request.target.progress_deadline),
-            )
+            await workload.remove_canary(self._request.target)
         except FailureError as error:
             reason = f"{reason}; withdrawing the canary failed too: {reason_of(error)}"
         self._update(phase, reason=reason, trigger=self._trigger)
@@ -245,9 +227,7 @@ class CanaryWorkflow:
             phase=str(self._status.phase),
         )
         await self._report()
-        await self._journal.settle()
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        await self._journal.settle()
+        await self._journal.close()
 
     async def _obey(self, work: Coroutine[Any, Any, T], also: asyncio.Task[Any] | None = None) -> T:
         """Do the work, unless an abort comes first; an abort that is known already is obeyed before it."""
@@ -323,14 +303,7 @@ class CanaryWorkflow:
         workflow.set_current_details(presentation.canary(self._status, self._request))
 
     async def _report(self) -> None:
-        parent = workflow.info().parent
-        if parent is None:
-            return
-        handle = workflow.get_external_workflow_handle(parent.workflow_id, run_id=parent.run_id)
-        try:
-            await handle.signal("canary_changed", self._status)
-        except FailureError:
-            workflow.logger.info("the deployment has ended; nobody is left to tell")
+        await tell_parent("canary_changed", self._status)
 
     @workflow.query
     def status(self) -> CanaryStatus:

@@ -17,7 +17,7 @@ from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.errors import INVALID_INPUT
-    from activities.signatures import KubernetesSignatures, PlanSignatures, WatchSignatures
+    from activities.signatures import PlanSignatures, WatchSignatures
     from domain.analysis import Watch, WatchOutcome, WatchPolicy
     from domain.approval import (
         UNSIGNED,
@@ -52,8 +52,8 @@ with workflow.unsafe.imports_passed_through():
     from domain.notification import NotificationType
     from domain.plan import DeploymentPlan, canary_watch, monitoring_watch, verification_watch
     from domain.rollback import RollbackRequest
-    from domain.workload import ReleaseApply, RolloutWatch, Track, WorkloadObservation
-    from workflows import effects, presentation
+    from domain.workload import ReleaseApply, Track, WorkloadObservation
+    from workflows import effects, presentation, workload
     from workflows.approval import ApprovalWorkflow, present
     from workflows.building import BuildSite
     from workflows.canary import CanaryWorkflow
@@ -251,15 +251,7 @@ class DeploymentWorkflow:
         """The version must be a commit, and the compliance preconditions must hold."""
         plan = self._plan
         self._site = BuildSite(plan, self._request)
-        observed = await self._obey(
-            workflow.execute_activity_method(
-                KubernetesSignatures.observe_workload,
-                plan.target,
-                summary="what runs now",
-                **effects.cluster_write(plan.target.progress_deadline),
-            )
-        )
-        self._previous = observed
+        observed = await self._obey(workload.observe(plan.target, "what runs now"))
         if observed.version is not None:
             self._set(previous_version=observed.version)
         self._site.previous_version = self._status.previous_version
@@ -449,23 +441,12 @@ class DeploymentWorkflow:
 
     async def _deploy(self) -> None:
         """By canary where the stage has one and something runs already; else by a rolling update."""
-        self._previous = await self._observe()
+        self._previous = await self._obey(workload.observe(self._plan.target, "what is to be replaced"))
         self._touched = True
         if self._plan.settings.canary is not None and self._previous.exists and self._previous.replicas > 0:
             await self._deploy_by_canary()
         else:
             await self._deploy_by_rollout()
-
-    async def _observe(self) -> WorkloadObservation:
-        target = self._plan.target
-        return await self._obey(
-            workflow.execute_activity_method(
-                KubernetesSignatures.observe_workload,
-                target,
-                summary="what is to be replaced",
-                **effects.cluster_write(target.progress_deadline),
-            )
-        )
 
     async def _deploy_by_rollout(self) -> None:
         plan, release = self._plan, self._release
@@ -481,30 +462,17 @@ class DeploymentWorkflow:
             artefact=release.uri,
             digest=release.digest,
         )
+        await self._obey(workload.apply(apply, f"apply {self._request.version}"))
         await self._obey(
-            workflow.execute_activity_method(
-                KubernetesSignatures.apply_release,
-                apply,
-                summary=f"apply {self._request.version}",
-                **effects.cluster_write(plan.target.progress_deadline),
-            )
-        )
-        rollout = RolloutWatch(
-            target=plan.target,
-            track=Track.STABLE,
-            version=self._request.version,
-            replicas=plan.target.replicas,
-        )
-        result = await self._obey(
-            workflow.execute_activity_method(
-                KubernetesSignatures.watch_rollout,
-                rollout,
+            workload.roll_out(
+                plan.target,
+                Track.STABLE,
+                self._request.version,
+                plan.target.replicas,
                 summary="roll-out",
-                **effects.rollout(plan.target.progress_deadline),
+                failure="the roll-out failed",
             )
         )
-        if not result.complete:
-            raise ProcessError(f"the roll-out failed: {result.reason}", trigger="rollout")
         await self._journal.record("workload.applied", self._action, "success", digest=release.digest)
 
     async def _deploy_by_canary(self) -> None:
@@ -699,9 +667,7 @@ class DeploymentWorkflow:
                 live = status.rollback.to_version if rolled_back and status.rollback else None
             commit = status.built.commit if status.built is not None else None
             await self._turn.give_back(outcome, live_version=live, commit=commit, reason=status.reason or "")
-        await self._journal.settle()
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        await self._journal.settle()
+        await self._journal.close()
         if self._journal.lost:
             lost = f"{len(self._journal.lost)} audit event(s) could not be stored: {self._journal.lost[0]}"
             self._set(reason=f"{status.reason}; {lost}")

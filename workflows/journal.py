@@ -166,6 +166,12 @@ class Journal:
         while self._audit is not None and not self._audit.done():
             await asyncio.shield(self._audit)
 
+    async def close(self) -> None:
+        """`settle`, for good: what signal handlers still begin is waited for too."""
+        await self.settle()
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        await self.settle()
+
 
 def _what(event: AuditEvent) -> str:
     """An audit event in few words, for the timeline."""

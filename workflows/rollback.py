@@ -22,8 +22,8 @@ with workflow.unsafe.imports_passed_through():
     from domain.notification import NotificationType
     from domain.plan import DeploymentPlan, verification_watch
     from domain.rollback import RollbackRequest, RollbackState, RollbackStatus
-    from domain.workload import ReleaseQuery, Restore, RolloutWatch, Track, WorkloadObservation
-    from workflows import effects, presentation
+    from domain.workload import ReleaseQuery, Restore, Track, WorkloadObservation
+    from workflows import effects, presentation, workload
     from workflows.failures import ProcessError, reason_of, see_through
     from workflows.journal import Journal, show_in_visibility
     from workflows.turns import Turn, turn_request
@@ -254,19 +254,15 @@ class RollbackWorkflow:
             **limits,
         )
         if previous.exists:
-            rollout = await workflow.execute_activity_method(
-                KubernetesSignatures.watch_rollout,
-                RolloutWatch(
-                    target=target, track=Track.STABLE, version=previous.version or "", replicas=replicas
-                ),
+            await workload.roll_out(
+                target,
+                Track.STABLE,
+                previous.version or "",
+                replicas,
                 summary="roll-out of the restored version",
-                **effects.rollout(target.progress_deadline),
+                failure="the restored version did not roll out",
             )
-            if not rollout.complete:
-                raise ProcessError(f"the restored version did not roll out: {rollout.reason}")
-        await workflow.execute_activity_method(
-            KubernetesSignatures.remove_canary, target, summary="remove the canary", **limits
-        )
+        await workload.remove_canary(target, limits)
         await self._verify(plan, previous)
 
     async def _verify(self, plan: DeploymentPlan, previous: WorkloadObservation) -> None:
