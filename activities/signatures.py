@@ -8,6 +8,7 @@ from temporalio import activity
 
 from domain.analysis import HealthProbe, HealthReport, Watch, WatchVerdict
 from domain.audit import AuditEvent, AuditReceipt
+from domain.blue_green import Colours, SideScale, Switch
 from domain.build import (
     Checkout,
     CheckoutRequest,
@@ -19,7 +20,11 @@ from domain.build import (
 )
 from domain.deployment import DeploymentRequest
 from domain.environment import TurnRequest
+from domain.feature_flags import FlagChange, FlagReading
 from domain.gates import StepReport
+from domain.handover import HandoverCommand, HandoverReading, HandoverRequest
+from domain.hooks import HookReport, HookRun
+from domain.hot_upgrade import NodeCommand, NodeObservation, NodeQuery, NodeReport, NodeTarget
 from domain.liveness import LivenessQuery, LivenessReport
 from domain.notification import Notification, NotificationReceipt
 from domain.plan import DeploymentPlan
@@ -120,6 +125,81 @@ class KubernetesSignatures(ABC):
     @abstractmethod
     async def remove_canary(self, target: WorkloadTarget) -> None:
         """Delete the canary track, if it is there."""
+
+
+class ColourSignatures(ABC):
+    """Blue/green: looks at both sides, and switches between them."""
+
+    @activity.defn
+    @abstractmethod
+    async def observe_colours(self, target: WorkloadTarget) -> Colours:
+        """Which side serves, and what both run."""
+
+    @activity.defn
+    @abstractmethod
+    async def switch_traffic(self, switch: Switch) -> Colours:
+        """Point the Service at a side that can take it; Refused if it is broken or gone. Read back."""
+
+    @activity.defn
+    @abstractmethod
+    async def scale_side(self, scale: SideScale) -> Colours:
+        """Scale the side that does not serve, and wait for its pods; Refused for the one that serves."""
+
+
+class HandoverSignatures(ABC):
+    """Gives a canary to Flagger or Argo Rollouts."""
+
+    @activity.defn
+    @abstractmethod
+    async def begin_handover(self, request: HandoverRequest) -> HandoverReading:
+        """Put the version where the controller looks for it."""
+
+    @activity.defn
+    @abstractmethod
+    async def watch_handover(self, request: HandoverRequest) -> HandoverReading:
+        """Wait until the controller has promoted the version or given it up; tells the workflow between."""
+
+    @activity.defn
+    @abstractmethod
+    async def command_handover(self, command: HandoverCommand) -> HandoverReading:
+        """Pass a person's word on in the controller's own way."""
+
+
+class FlagSignatures(ABC):
+    """Feature flags."""
+
+    @activity.defn
+    @abstractmethod
+    async def set_flag(self, change: FlagChange) -> FlagReading:
+        """Set a flag's share, or switch it off; read back."""
+
+
+class HookSignatures(ABC):
+    """Steps of the service itself."""
+
+    @activity.defn
+    @abstractmethod
+    async def run_hook(self, run: HookRun) -> HookReport:
+        """Run a hook once per key, as far as that can be known; heartbeats."""
+
+
+class NodeSignatures(ABC):
+    """Running OTP releases."""
+
+    @activity.defn
+    @abstractmethod
+    async def find_nodes(self, query: NodeQuery) -> tuple[NodeTarget, ...]:
+        """The nodes of a workload; NotFound if there are none."""
+
+    @activity.defn
+    @abstractmethod
+    async def observe_node(self, target: NodeTarget) -> NodeObservation:
+        """What runs on a node, and what it knows."""
+
+    @activity.defn
+    @abstractmethod
+    async def command_node(self, command: NodeCommand) -> NodeReport:
+        """Upgrade, make permanent, downgrade or restart; what is so already is done. Heartbeats."""
 
 
 class WatchSignatures(ABC):

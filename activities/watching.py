@@ -19,7 +19,7 @@ from activities.signatures import WatchSignatures
 from domain.analysis import (
     HealthProbe,
     HealthReport,
-    MetricLimit,
+    Metric,
     MetricReading,
     Round,
     Watch,
@@ -92,7 +92,7 @@ class WatchActivities(WatchSignatures):
     async def _health(self, probe: HealthProbe | None) -> HealthReport | None:
         return None if probe is None else await self._check(probe)
 
-    async def _read(self, url: str, metric: MetricLimit) -> MetricReading:
+    async def _read(self, url: str, metric: Metric) -> MetricReading:
         if metric.baseline_query is None:
             return await self._prometheus.query(url, metric.query)
         reading, baseline = await asyncio.gather(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from domain.analysis import WatchPolicy, WatchVerdict
 from domain.durations import Duration, Interval, format_duration
+from domain.handover import HandoverReading, HandoverSettings
 from domain.model import Message, Model
 from domain.workload import WorkloadTarget
 
@@ -22,6 +24,9 @@ class CanarySettings(Model):
         step_duration: how long each step is watched.
         rollback_threshold: error rate in percent above which the canary fails.
         analysis_interval: between two measurements in a step.
+        on_inconclusive: what a step means whose analysis cannot tell: ``abort``, or ``pause`` until a person
+            promotes, resumes (which analyses the step again) or aborts.
+        handover: let Flagger or Argo Rollouts steer the canary, and watch theirs.
     """
 
     initial_percentage: int = Field(default=10, ge=1, le=100)
@@ -29,6 +34,8 @@ class CanarySettings(Model):
     step_duration: Duration = timedelta(minutes=10)
     rollback_threshold: float = Field(default=5, ge=0, le=100, allow_inf_nan=False)
     analysis_interval: Interval = timedelta(seconds=30)
+    on_inconclusive: Literal["abort", "pause"] = "abort"
+    handover: HandoverSettings | None = None
 
     @field_validator("increment_steps")
     @classmethod
@@ -56,7 +63,9 @@ class CanarySettings(Model):
 class CanaryRequest(Model):
     """The input of CanaryWorkflow.
 
-    `watch` is the analysis of one step; its rounds cover the step's duration.
+    Attributes:
+        watch: the analysis of one step; its rounds cover the step's duration.
+        template: a pod template to run as it is: a gradual roll-back to an earlier version.
     """
 
     deployment_id: str
@@ -72,6 +81,7 @@ class CanaryRequest(Model):
     commit: str | None = None
     artefact: str | None = None
     digest: str | None = None
+    template: dict[str, Any] | None = None
 
     def split(self, weight: int) -> tuple[int, int]:
         """Pods of (stable, canary) at a weight."""
@@ -109,6 +119,8 @@ class CanaryStatus(Model):
     paused: bool = False
     reason: str | None = None
     trigger: str | None = None
+    warnings: tuple[str, ...] = ()
+    handover: HandoverReading | None = None
 
     @property
     def succeeded(self) -> bool:

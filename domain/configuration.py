@@ -9,15 +9,20 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from domain.analysis import NoData
+from domain.analysis.settings import AnalysisSettings
+from domain.blue_green import BlueGreenSettings
 from domain.build import BuildDefinition
 from domain.canary import CanarySettings
 from domain.compliance import Checklist, ComplianceMode
 from domain.disaster_recovery import RecoveryTrigger
 from domain.durations import Duration, Interval, parse_duration
 from domain.environment import QueuePolicy
+from domain.feature_flags import FlagRollout
 from domain.gates import GateDefinition
+from domain.hot_upgrade import HotUpgradeSettings
 from domain.model import Model
 from domain.promotion import PromotionCriteria
+from domain.rollback_triggers import RollbackTriggers
 from domain.strategy import RollbackSettings
 from domain.triggers import TriggerRule
 from domain.workload import WorkloadSettings
@@ -41,9 +46,6 @@ CRASH_RATE_QUERY = (
 
 Template = Annotated[str, StringConstraints(min_length=1)]
 """Text with ``{application}``, ``{environment}`` and ``{version}``, replaced when a plan is made."""
-
-Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-"""A limit: nothing compares as too much with NaN or infinity, so neither is one."""
 
 
 def _checked_retention(text: str) -> str:
@@ -150,6 +152,7 @@ class ApplicationSettings(Model):
         workload: how its Deployment looks.
         health: where it says that it is well; required for production.
         metrics: where its error rate, latency and crashes are measured.
+        analysis: further metrics of its own that its releases are judged by.
         build: its measured steps, and how the release is made.
         documents: files that the compliance checklist looks at.
         overrides: environment → parts of ``workload``, ``health`` and ``metrics`` that differ there.
@@ -163,6 +166,7 @@ class ApplicationSettings(Model):
     workload: WorkloadSettings = WorkloadSettings()
     health: HealthSettings | None = None
     metrics: MetricSettings = MetricSettings()
+    analysis: AnalysisSettings = AnalysisSettings()
     build: BuildDefinition = BuildDefinition()
     documents: DocumentSettings = DocumentSettings()
     overrides: dict[str, ApplicationOverride] = {}
@@ -194,6 +198,10 @@ class EnvironmentSettings(Model):
         monitoring: what is watched after a deployment.
         soak_duration: how long it is watched before it counts as completed.
         canary: weights and limits of the canary release; without it the new version takes over at once.
+        blue_green: bring the new version up beside the old one and switch; instead of a canary.
+        hot_upgrade: upgrade running OTP releases without a restart; instead of a canary.
+        feature_flags: flags that are opened step by step when the version is out.
+        abort_on_alerts: severities of alerts that abort a deployment here; without any, all do.
         compliance: what a gap in the pre-deployment checklist means.
         queue: what a second deployment does while one runs.
         rollback: how a roll-back is done.
@@ -208,94 +216,14 @@ class EnvironmentSettings(Model):
     monitoring: MonitoringLevel = MonitoringLevel.STANDARD
     soak_duration: Duration = timedelta(minutes=5)
     canary: CanarySettings | None = None
+    blue_green: BlueGreenSettings | None = None
+    hot_upgrade: HotUpgradeSettings | None = None
+    feature_flags: tuple[FlagRollout, ...] = ()
+    abort_on_alerts: tuple[str, ...] = ()
     compliance: ComplianceMode = ComplianceMode.REPORT
     queue: QueuePolicy = QueuePolicy.SUPERSEDE
     rollback: RollbackSettings = RollbackSettings()
     production: bool = False
-
-
-class HealthTrigger(Model):
-    """Health checks.
-
-    Attributes:
-        consecutive_failures: failed checks in a row that roll back; as many good ones verify a deployment.
-        check_interval: between two checks.
-        timeout: how long a deployment may take to verify.
-    """
-
-    consecutive_failures: int = Field(default=3, ge=1)
-    check_interval: Interval = timedelta(seconds=30)
-    timeout: Interval = timedelta(minutes=5)
-
-
-class ErrorRateTrigger(Model):
-    """Failed requests.
-
-    Attributes:
-        threshold: percent of the requests.
-        window: that is looked back over.
-        comparison: ``baseline`` also holds a canary against the stable version; ``absolute`` does not.
-    """
-
-    threshold: Number = 5
-    window: Interval = timedelta(minutes=5)
-    comparison: Literal["baseline", "absolute"] = "baseline"
-
-
-class LatencyTrigger(Model):
-    """Slow requests.
-
-    Attributes:
-        p95_threshold: what 95 % of the requests must not exceed.
-        p99_threshold: what 99 % of the requests must not exceed.
-        window: that is looked back over.
-    """
-
-    p95_threshold: Interval = timedelta(seconds=10)
-    p99_threshold: Interval = timedelta(seconds=30)
-    window: Interval = timedelta(minutes=5)
-
-
-class CrashRateTrigger(Model):
-    """Crashing pods.
-
-    Attributes:
-        threshold: crashes per pod and minute.
-        window: that is looked back over.
-    """
-
-    threshold: Number = 1
-    window: Interval = timedelta(minutes=2)
-
-
-class CanaryFailureTrigger(Model):
-    """A canary that does worse than the stable version.
-
-    Attributes:
-        error_rate_increase: percent above the stable version's error rate.
-        rollback_to: where to go then.
-    """
-
-    error_rate_increase: Number = 50
-    rollback_to: Literal["stable_version"] = "stable_version"
-
-
-class RollbackTriggers(Model):
-    """The spec's ``automatic_rollback_triggers``.
-
-    Attributes:
-        health_checks: consecutive failures.
-        error_rate: failed requests over a window.
-        latency: slow requests over a window.
-        crash_rate: crashes over a window.
-        canary_failure: the canary against the stable version.
-    """
-
-    health_checks: HealthTrigger = HealthTrigger()
-    error_rate: ErrorRateTrigger = ErrorRateTrigger()
-    latency: LatencyTrigger = LatencyTrigger()
-    crash_rate: CrashRateTrigger = CrashRateTrigger()
-    canary_failure: CanaryFailureTrigger = CanaryFailureTrigger()
 
 
 class SlackSettings(Model):

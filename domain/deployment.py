@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 from domain.approval import ApprovalStatus
 from domain.canary import CanaryStatus
 from domain.compliance import ComplianceReport
+from domain.delivery import DeliveryStatus
 from domain.durations import Duration
 from domain.events import DeploymentEvent
 from domain.gates import GateResult
@@ -162,6 +163,10 @@ class DeploymentStatus(Model):
     compliance: ComplianceReport | None = None
     approval: ApprovalStatus | None = None
     canary: CanaryStatus | None = None
+    delivery: DeliveryStatus | None = None
+    warnings: tuple[str, ...] = Field(
+        default=(), description="what is not well, but tolerated, while it is watched"
+    )
     rollback: RollbackSummary | None = None
     queue_position: int | None = Field(
         default=None, description="place in the environment's queue while Pending"

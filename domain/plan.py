@@ -6,11 +6,10 @@ deployment.yaml changes no running deployment.
 
 from __future__ import annotations
 
-import math
 from datetime import timedelta
 from typing import Any
 
-from domain.analysis import HealthProbe, MetricLimit, WatchPolicy
+from domain.analysis.settings import AnalysisSettings
 from domain.approval import ApprovalPolicy
 from domain.build import BuildDefinition, StepDefinition
 from domain.compliance import Checklist
@@ -20,16 +19,13 @@ from domain.configuration import (
     EnvironmentSettings,
     HealthSettings,
     MetricSettings,
-    MonitoringLevel,
-    RollbackPolicy,
-    RollbackTriggers,
 )
 from domain.deployment import DeploymentRequest
-from domain.durations import format_duration
 from domain.gates import GateDefinition, GateType
 from domain.merging import overlay
 from domain.model import Model
-from domain.workload import Track, WorkloadSettings, WorkloadTarget
+from domain.rollback_triggers import RollbackTriggers
+from domain.workload import WorkloadSettings, WorkloadTarget
 
 APPROVAL_TIMEOUT = timedelta(hours=72)
 """How long people have, where a manual gate does not say (spec: Manual Approval Gate)."""
@@ -56,6 +52,7 @@ class DeploymentPlan(Model):
     health: HealthSettings | None
     metrics: MetricSettings
     triggers: RollbackTriggers
+    analysis: AnalysisSettings = AnalysisSettings()
 
     @property
     def automated_gates(self) -> tuple[str, ...]:
@@ -106,6 +103,7 @@ def resolve_plan(configuration: Configuration, request: DeploymentRequest) -> De
         health=_filled_health(health, names),
         metrics=_filled_metrics(metrics, names),
         triggers=configuration.automatic_rollback_triggers,
+        analysis=application.analysis,
     )
 
 
@@ -197,160 +195,4 @@ def approval_policy(
         timeout=definition.timeout if "timeout" in definition.model_fields_set else APPROVAL_TIMEOUT,
         on_timeout=definition.on_timeout,
         excluded=(request.actor,),
-    )
-
-
-def health_probe(
-    plan: DeploymentPlan, version: str | None, track: Track = Track.STABLE
-) -> HealthProbe | None:
-    """The probe of a track, or none if it has no address of its own."""
-    health = plan.health
-    if health is None:
-        return None
-    url = health.url if track is Track.STABLE else health.canary_url
-    if url is None:
-        return None
-    return HealthProbe(
-        base_url=url,
-        paths=health.paths,
-        healthy_words=health.healthy_words,
-        version=version if health.version_field else None,
-        timeout=health.timeout,
-    )
-
-
-def _metric_limits(
-    plan: DeploymentPlan, track: Track, error_rate_limit: float, *, span: timedelta, interval: timedelta
-) -> tuple[MetricLimit, ...]:
-    """The metrics of a track over a watch of `span`, measured every `interval`.
-
-    A measurement looks back over its window, and must not see what was before the watch: windows are at
-    most half the watch, and nothing is judged before the first whole one.
-    """
-    metrics, triggers, level = plan.metrics, plan.triggers, plan.settings.monitoring
-    if metrics.prometheus_url is None or level is MonitoringLevel.BASIC:
-        return ()
-    watched = metrics.stable_selector if track is Track.STABLE else metrics.canary_selector
-    names = {
-        "application": plan.application,
-        "namespace": plan.target.namespace,
-        "environment": plan.environment,
-    }
-
-    def within(window: timedelta) -> timedelta:
-        return min(window, span / 2)
-
-    def warm_up(window: timedelta) -> int:
-        return max(0, math.ceil(within(window) / interval) - 1)
-
-    def query(template: str, window: timedelta, selector: str) -> str:
-        window = within(window)
-        minutes = max(window.total_seconds() / 60, 1 / 60)
-        return template.format(
-            **names, selector=selector, window=format_duration(window), window_minutes=f"{minutes:g}"
-        )
-
-    rate, latency, crash = triggers.error_rate, triggers.latency, triggers.crash_rate
-    compared = track is Track.CANARY and rate.comparison == "baseline"
-    limits = [
-        MetricLimit(
-            name="error_rate",
-            query=query(metrics.error_rate, rate.window, watched),
-            limit=error_rate_limit,
-            unit="%",
-            baseline_query=query(metrics.error_rate, rate.window, metrics.stable_selector)
-            if compared
-            else None,
-            max_increase=triggers.canary_failure.error_rate_increase if compared else None,
-            no_data=metrics.no_data,
-            error_limit=metrics.error_limit,
-            warm_up=warm_up(rate.window),
-        )
-    ]
-    if level is MonitoringLevel.FULL:
-        for name, template, threshold in (
-            ("latency_p95", metrics.latency_p95, latency.p95_threshold),
-            ("latency_p99", metrics.latency_p99, latency.p99_threshold),
-        ):
-            limits.append(
-                MetricLimit(
-                    name=name,
-                    query=query(template, latency.window, watched),
-                    limit=threshold.total_seconds(),
-                    unit="s",
-                    no_data=metrics.no_data,
-                    error_limit=metrics.error_limit,
-                    warm_up=warm_up(latency.window),
-                )
-            )
-        limits.append(
-            MetricLimit(
-                name="crash_rate",
-                query=query(metrics.crash_rate, crash.window, watched),
-                limit=crash.threshold,
-                unit=" per pod and minute",
-                no_data=metrics.no_data,
-                error_limit=metrics.error_limit,
-                warm_up=warm_up(crash.window),
-            )
-        )
-    return tuple(limits)
-
-
-def canary_watch(plan: DeploymentPlan, version: str) -> WatchPolicy:
-    """The analysis of one canary step: canary health, and the error rate against limit and stable side."""
-    canary = plan.settings.canary
-    if canary is None:
-        raise ValueError(f"{plan.environment} has no canary")
-    return WatchPolicy(
-        subject=f"canary {version}",
-        interval=canary.analysis_interval,
-        initial_delay=canary.analysis_interval,
-        rounds=max(1, math.ceil(canary.step_duration / canary.analysis_interval)),
-        health=health_probe(plan, version, Track.CANARY),
-        consecutive_failures=plan.triggers.health_checks.consecutive_failures,
-        metrics=_metric_limits(
-            plan,
-            Track.CANARY,
-            canary.rollback_threshold,
-            span=canary.step_duration,
-            interval=canary.analysis_interval,
-        ),
-        inconclusive_limit=0.5,
-    )
-
-
-def verification_watch(plan: DeploymentPlan, version: str) -> WatchPolicy:
-    """Verifying: healthy as many times in a row as would count as broken, within the spec's timeout."""
-    health = plan.triggers.health_checks
-    return WatchPolicy(
-        subject=f"verification of {version}",
-        interval=health.check_interval,
-        rounds=max(health.consecutive_failures, math.ceil(health.timeout / health.check_interval)),
-        health=health_probe(plan, version),
-        consecutive_failures=health.consecutive_failures,
-        settle=health.consecutive_failures,
-    )
-
-
-def monitoring_watch(plan: DeploymentPlan, version: str) -> WatchPolicy:
-    """Monitoring: the rollback triggers of the environment's level for its soak duration."""
-    health, soak = plan.triggers.health_checks, plan.settings.soak_duration
-    metrics = _metric_limits(
-        plan,
-        Track.STABLE,
-        plan.triggers.error_rate.threshold,
-        span=max(soak, health.check_interval),
-        interval=health.check_interval,
-    )
-    if plan.settings.rollback_strategy is RollbackPolicy.ON_FAILURE:
-        metrics = ()
-    return WatchPolicy(
-        subject=f"monitoring of {version}",
-        interval=health.check_interval,
-        initial_delay=health.check_interval,
-        rounds=max(1, math.ceil(soak / health.check_interval)),
-        health=health_probe(plan, version),
-        consecutive_failures=health.consecutive_failures,
-        metrics=metrics,
     )

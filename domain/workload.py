@@ -10,11 +10,19 @@ from pydantic import Field
 
 from domain.durations import Interval
 from domain.model import Model
+from domain.routing import RouterSettings
 
 
 class Track(StrEnum):
     STABLE = "stable"
     CANARY = "canary"
+
+
+class Side(StrEnum):
+    """A side of a blue/green workload."""
+
+    BLUE = "blue"
+    GREEN = "green"
 
 
 class ProbeSettings(Model):
@@ -48,6 +56,7 @@ class WorkloadSettings(Model):
         template: merged (JSON merge patch) into the pod template of both tracks: resources, volumes, env …
         canary_template: merged into the canary's pod template only, after `template`.
         force_conflicts: take over fields that another field manager owns.
+        router: what sends the canary its share of the traffic.
     """
 
     deployment: str | None = None
@@ -61,23 +70,49 @@ class WorkloadSettings(Model):
     template: dict[str, Any] = {}
     canary_template: dict[str, Any] = {}
     force_conflicts: bool = True
+    router: RouterSettings = RouterSettings()
 
 
 class WorkloadTarget(WorkloadSettings):
-    """A workload in one environment, with all names filled in."""
+    """A workload in one environment, with all names filled in.
+
+    Attributes:
+        side: which side of a blue/green workload is meant where the stable track is named.
+    """
 
     application: str
     environment: str
     namespace: str
     deployment: str
     container: str
+    side: Side | None = None
+
+    def on(self, side: Side | None) -> WorkloadTarget:
+        """The same workload, with another side as the stable track."""
+        return self.model_copy(update={"side": side})
+
+    def label_of(self, track: Track) -> str:
+        """Value of the label ``track``: what a Service selects a track or side by."""
+        return str(self.side) if self.side is not None and track is Track.STABLE else str(track)
+
+    @property
+    def service(self) -> str:
+        """The Service in front of the stable version."""
+        return self.router.service or self.deployment
+
+    @property
+    def canary_service(self) -> str:
+        """The Service in front of the canary alone, for weighted routers."""
+        return self.router.canary_service or f"{self.service}-canary"
 
     @property
     def canary_deployment(self) -> str:
         return f"{self.deployment}-canary"
 
     def name_of(self, track: Track) -> str:
-        return self.deployment if track is Track.STABLE else self.canary_deployment
+        if track is Track.CANARY:
+            return self.canary_deployment
+        return self.deployment if self.side is None else f"{self.deployment}-{self.side}"
 
 
 class WorkloadObservation(Model):
@@ -110,6 +145,7 @@ class ReleaseApply(Model):
     Attributes:
         key: names the effect (workflow id and step); a second apply with the same key changes nothing.
         artefact: where the release tarball lies and its digest; noted on the pods.
+        template: a pod template to run as it is (a gradual roll-back) instead of the configured one.
     """
 
     key: str
@@ -122,6 +158,7 @@ class ReleaseApply(Model):
     commit: str | None = None
     artefact: str | None = None
     digest: str | None = None
+    template: dict[str, Any] | None = None
 
 
 class RolloutWatch(Model):
@@ -142,7 +179,7 @@ class RolloutResult(Model):
 
 
 class WeightChange(Model):
-    """Give the canary a share of the traffic (by replicas: of the pods)."""
+    """Give the canary a share of the traffic, by the target's router (by replicas: of the pods)."""
 
     key: str
     target: WorkloadTarget
@@ -151,12 +188,20 @@ class WeightChange(Model):
 
 
 class WeightReading(Model):
-    """What the router took: read back after setting."""
+    """What the router took: read back after setting.
+
+    Attributes:
+        weight: what it took.
+        observed: percent that the router (by replicas: the ready pods) now gives the canary.
+        stable: ready pods; `canary` the canary's.
+        note: why it is not what was asked.
+    """
 
     weight: int
     observed: float
     stable: int
     canary: int
+    note: str = ""
 
 
 class ReleaseQuery(Model):

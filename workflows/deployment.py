@@ -50,8 +50,9 @@ with workflow.unsafe.imports_passed_through():
     from domain.events import EventSource, EventType
     from domain.gates import GateOutcome, GateResult, StepReport, evaluate_gate, skipped_gate
     from domain.notification import NotificationType
-    from domain.plan import DeploymentPlan, canary_watch, monitoring_watch, verification_watch
+    from domain.plan import DeploymentPlan
     from domain.rollback import RollbackRequest
+    from domain.watches import canary_watch, monitoring_watch, verification_watch
     from domain.workload import ReleaseApply, Track, WorkloadObservation
     from workflows import effects, presentation, workload
     from workflows.approval import ApprovalWorkflow, present

@@ -20,8 +20,9 @@ with workflow.unsafe.imports_passed_through():
     from domain.deployment import Command, DeploymentRequest
     from domain.environment import Outcome, TurnAnswer, TurnDecision
     from domain.notification import NotificationType
-    from domain.plan import DeploymentPlan, verification_watch
+    from domain.plan import DeploymentPlan
     from domain.rollback import RollbackRequest, RollbackState, RollbackStatus
+    from domain.watches import verification_watch
     from domain.workload import ReleaseQuery, Restore, Track, WorkloadObservation
     from workflows import effects, presentation, workload
     from workflows.failures import ProcessError, reason_of, see_through

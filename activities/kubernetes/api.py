@@ -31,18 +31,57 @@ JSON_PATCH = "application/json-patch+json"
 Object = dict[str, Any]
 
 
+def _collection(group_version: str, namespace: str, plural: str) -> str:
+    root = "/api" if "/" not in group_version else "/apis"
+    return f"{root}/{group_version}/namespaces/{quote(namespace, safe='')}/{plural}"
+
+
 def deployments(namespace: str) -> str:
-    return f"/apis/apps/v1/namespaces/{quote(namespace, safe='')}/deployments"
+    return _collection("apps/v1", namespace, "deployments")
 
 
 def replica_sets(namespace: str) -> str:
-    return f"/apis/apps/v1/namespaces/{quote(namespace, safe='')}/replicasets"
+    return _collection("apps/v1", namespace, "replicasets")
 
 
 def pods(namespace: str) -> str:
-    return f"/api/v1/namespaces/{quote(namespace, safe='')}/pods"
+    return _collection("v1", namespace, "pods")
 
 
+def services(namespace: str) -> str:
+    return _collection("v1", namespace, "services")
+
+
+def endpoints(namespace: str) -> str:
+    return _collection("v1", namespace, "endpoints")
+
+
+def config_maps(namespace: str) -> str:
+    return _collection("v1", namespace, "configmaps")
+
+
+def jobs(namespace: str) -> str:
+    return _collection("batch/v1", namespace, "jobs")
+
+
+def ingresses(namespace: str) -> str:
+    return _collection("networking.k8s.io/v1", namespace, "ingresses")
+
+
+def http_routes(namespace: str, version: str = "v1") -> str:
+    """`version`: the one that is served, see `KubernetesApi.served_versions`."""
+    return _collection(f"{GATEWAY_API}/{version}", namespace, "httproutes")
+
+
+def flagger_canaries(namespace: str) -> str:
+    return _collection("flagger.app/v1beta1", namespace, "canaries")
+
+
+def argo_rollouts(namespace: str) -> str:
+    return _collection("argoproj.io/v1alpha1", namespace, "rollouts")
+
+
+GATEWAY_API: Final = "gateway.networking.k8s.io"
 NAMESPACES: Final = "/api/v1/namespaces"
 
 
@@ -72,6 +111,18 @@ class KubernetesApi:
                 return None
             raise
 
+    async def served_versions(self, group: str) -> tuple[str, ...]:
+        """The versions of an API group that the cluster serves, the preferred one first; empty = none."""
+        try:
+            found = await self._json("GET", f"/apis/{group}")
+        except StatusError as error:
+            if error.status == 404:
+                return ()
+            raise
+        preferred = found["preferredVersion"]["version"]
+        others = (v["version"] for v in found["versions"] if v["version"] != preferred)
+        return (preferred, *others)
+
     async def list_all(self, collection: str, **query: str) -> Object:
         return await self._json("GET", collection, query=query)
 
@@ -96,8 +147,17 @@ class KubernetesApi:
                 raise
         return await self._patch(collection, name, APPLY, body, {**query, "force": "true"})
 
-    async def merge(self, collection: str, name: str, body: Object) -> Object:
-        """Change a few fields (RFC 7396)."""
+    async def merge(
+        self, collection: str, name: str, body: Object, *, resource_version: str | None = None
+    ) -> Object:
+        """Change a few fields (RFC 7396).
+
+        With `resource_version` only if the object is still the one that was read; else 409 is raised, as
+        `StatusError` without field conflicts.
+        """
+        if resource_version is not None:
+            metadata = {**(body.get("metadata") or {}), "resourceVersion": resource_version}
+            body = {**body, "metadata": metadata}
         return await self._patch(collection, name, MERGE_PATCH, body, {"fieldManager": FIELD_MANAGER})
 
     async def replace_parts(self, collection: str, name: str, operations: list[Object]) -> Object:

@@ -222,7 +222,7 @@ def _selector(
         kept: Mapping[str, Any] = live["spec"]["selector"]
         return kept
     shared = match_labels(stable).get("app") if stable is not None else None
-    return {"matchLabels": {"app": shared or target.application, "track": str(track)}}
+    return {"matchLabels": {"app": shared or target.application, "track": target.label_of(track)}}
 
 
 def _pod_labels(request: ReleaseApply, selector: Mapping[str, Any], stable: Object | None) -> dict[str, str]:
@@ -237,7 +237,7 @@ def _pod_labels(request: ReleaseApply, selector: Mapping[str, Any], stable: Obje
 def _identity_labels(target: WorkloadTarget, track: Track, version: str | None) -> dict[str, str]:
     labels = {
         "app": target.application,
-        "track": str(track),
+        "track": target.label_of(track),
         "app.kubernetes.io/name": target.application,
         "app.kubernetes.io/instance": target.deployment,
         MANAGED_BY_LABEL: FIELD_MANAGER,

@@ -26,7 +26,7 @@ from activities.watching import STILL_WATCHING, WatchActivities
 from domain.analysis import (
     HealthProbe,
     HealthReport,
-    MetricLimit,
+    Metric,
     Watch,
     WatchOutcome,
     WatchPolicy,
@@ -277,7 +277,7 @@ async def test_a_canary_is_held_against_the_stable_side(
     activities: WatchActivities, service: Service
 ) -> None:
     # given an error rate within its limit, but twice that of the stable side in the second round
-    error_rate = MetricLimit(
+    error_rate = Metric(
         name="error_rate", query="canary", baseline_query="stable", limit=5, max_increase=50, unit="%"
     )
     service.measures("canary", "1.0", "2.0")
@@ -295,7 +295,7 @@ async def test_a_canary_is_held_against_the_stable_side(
 async def test_a_baseline_that_cannot_be_measured_is_an_error(
     activities: WatchActivities, service: Service
 ) -> None:
-    error_rate = MetricLimit(
+    error_rate = Metric(
         name="error_rate", query="canary", baseline_query="stable", limit=5, max_increase=50, error_limit=0
     )
     service.measures("canary", "1.0")
@@ -310,7 +310,7 @@ async def test_a_baseline_that_cannot_be_measured_is_an_error(
 async def test_metrics_without_a_server_are_the_configurations_fault(
     activities: WatchActivities, service: Service
 ) -> None:
-    watch = watch_of(service, metrics=[MetricLimit(name="error_rate", query="up", limit=5)])
+    watch = watch_of(service, metrics=[Metric(name="error_rate", query="up", limit=5)])
 
     with pytest.raises(ApplicationError, match=r"metrics\.prometheus_url") as failed:
         await Attempt().run(activities.watch_release, watch.model_copy(update={"prometheus_url": None}))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from domain.analysis import (
     HealthProbe,
     HealthReport,
-    MetricLimit,
+    Metric,
     MetricReading,
     NoData,
     Phase,
@@ -25,7 +25,7 @@ from domain.analysis import (
     judge_reading,
 )
 
-ERRORS = MetricLimit(name="error_rate", query="q", limit=5, unit="%")
+ERRORS = Metric(name="error_rate", query="q", limit=5, unit="%")
 AGAINST_STABLE = ERRORS.model_copy(update={"baseline_query": "b", "max_increase": 50})
 PROBE = HealthProbe(base_url="http://erlmcp:8080")
 
@@ -84,7 +84,7 @@ def watch(rules: WatchPolicy, *rounds: Round) -> tuple[int, WatchVerdict | None]
         (AGAINST_STABLE, MetricReading(value=4, baseline=math.nan), Phase.SUCCESSFUL),
     ],
 )
-def test_a_measurement(metric: MetricLimit, reading: MetricReading, phase: Phase) -> None:
+def test_a_measurement(metric: Metric, reading: MetricReading, phase: Phase) -> None:
     assert judge_reading(metric, reading)[0] is phase
 
 

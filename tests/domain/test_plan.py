@@ -8,21 +8,14 @@ from typing import Any
 
 import pytest
 
-from domain.analysis import MetricLimit
+from domain.analysis import Metric
 from domain.approval import OnTimeout
 from domain.configuration import Configuration
 from domain.defaults import DEFAULTS
 from domain.deployment import DeploymentRequest
 from domain.merging import overlay
-from domain.plan import (
-    DeploymentPlan,
-    UnknownNameError,
-    canary_watch,
-    health_probe,
-    monitoring_watch,
-    resolve_plan,
-    verification_watch,
-)
+from domain.plan import DeploymentPlan, UnknownNameError, resolve_plan
+from domain.watches import canary_watch, health_probe, monitoring_watch, verification_watch
 from domain.workload import Track
 
 PEOPLE = {"directory": {"roles": {"tech_lead": ["tara@example.com"], "change_board": ["carla@example.com"]}}}
@@ -47,7 +40,7 @@ def erlmcp(**settings: Any) -> dict[str, Any]:
     return {"erlmcp": settings}
 
 
-def metric(limits: tuple[MetricLimit, ...], name: str) -> MetricLimit:
+def metric(limits: tuple[Metric, ...], name: str) -> Metric:
     return next(m for m in limits if m.name == name)
 
 

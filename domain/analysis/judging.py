@@ -1,172 +1,25 @@
-"""Watching a release: measurements, limits and the verdict over them (spec: Rollback Triggers).
+"""Verdicts: one round folded into the tally, and whether the watch is over (design, section 5).
 
-A *watch* measures all its probes once per interval for a number of rounds. `judge` folds one round
-into the tally and says at once whether the watch goes on, passed or failed.
+`judge` says at once whether the watch goes on, passed or failed.
 """
 
 from __future__ import annotations
 
 import math
-from datetime import timedelta
-from enum import StrEnum
 
-from domain.durations import Duration
-from domain.model import Model
-
-
-class Phase(StrEnum):
-    """What one measurement came to."""
-
-    SUCCESSFUL = "successful"
-    FAILED = "failed"
-    INCONCLUSIVE = "inconclusive"
-    ERROR = "error"
+from domain.analysis.metric import Metric, MetricReading, NoData, Phase
+from domain.analysis.watch import (
+    HealthReport,
+    MetricTally,
+    Round,
+    WatchOutcome,
+    WatchPolicy,
+    WatchTally,
+    WatchVerdict,
+)
 
 
-class NoData(StrEnum):
-    """What "no traffic" means for a metric."""
-
-    INCONCLUSIVE = "inconclusive"
-    FAIL = "fail"
-    IGNORE = "ignore"
-
-
-class HealthProbe(Model):
-    """Requests to a service's health endpoints (spec: ``/health``, ``/ready``, ``/live``).
-
-    Attributes:
-        base_url: scheme, host and port.
-        paths: all must answer 200 with an accepted word where they name one.
-        healthy_words: accepted values of the ``status`` field.
-        version: if set, the ``version`` field must say so when the answer has one.
-        timeout: per request.
-    """
-
-    base_url: str
-    paths: tuple[str, ...] = ("/health", "/ready", "/live")
-    healthy_words: tuple[str, ...] = ("healthy", "ok", "up")
-    version: str | None = None
-    timeout: Duration = timedelta(seconds=5)
-
-
-class HealthReport(Model):
-    """The outcome of one `HealthProbe`."""
-
-    healthy: bool
-    reason: str = ""
-    checks: dict[str, str] = {}
-
-
-class MetricLimit(Model):
-    """A metric that must stay at or under its limit, and near its baseline.
-
-    Attributes:
-        query: PromQL of the watched side.
-        limit: the highest value that is still good, in the query's own unit.
-        baseline_query: the same for the stable side; with `max_increase`.
-        max_increase: how many percent the value may lie above the baseline's.
-        failure_limit: failed measurements tolerated before the watch fails.
-        error_limit: measurements in a row that may be impossible before the watch fails.
-        no_data: what an empty answer means.
-        warm_up: rounds at the beginning that are not judged, because the query's window still
-            reaches back to before the watch.
-    """
-
-    name: str
-    query: str
-    limit: float | None = None
-    unit: str = ""
-    baseline_query: str | None = None
-    max_increase: float | None = None
-    failure_limit: int = 0
-    error_limit: int = 4
-    no_data: NoData = NoData.INCONCLUSIVE
-    warm_up: int = 0
-
-
-class MetricReading(Model):
-    """One answer of a metric source: a value, no data, or an error."""
-
-    value: float | None = None
-    baseline: float | None = None
-    error: str | None = None
-
-
-class WatchPolicy(Model):
-    """What to watch, how often and how long.
-
-    Attributes:
-        interval: between two rounds.
-        rounds: good rounds needed; errors use up none.
-        consecutive_failures: failed health checks in a row that fail the watch (spec: 3).
-        inconclusive_limit: share of a metric's measurements (0..1) that may be inconclusive; 1 tolerates all.
-        settle: the watch passes as soon as this many healthy rounds came in a row, and fails if that
-            does not happen within `rounds`; 0 = all rounds are needed.
-    """
-
-    subject: str
-    interval: Duration = timedelta(seconds=30)
-    initial_delay: Duration = timedelta(0)
-    rounds: int = 1
-    health: HealthProbe | None = None
-    consecutive_failures: int = 3
-    settle: int = 0
-    metrics: tuple[MetricLimit, ...] = ()
-    inconclusive_limit: float = 1.0
-
-
-class Watch(Model):
-    """The input of a watch: the policy, and where the metrics come from (a Prometheus HTTP API)."""
-
-    policy: WatchPolicy
-    prometheus_url: str | None = None
-
-
-class MetricTally(Model):
-    """How a metric has done so far."""
-
-    failed: int = 0
-    consecutive_errors: int = 0
-    inconclusive: int = 0
-    successful: int = 0
-    last: float | None = None
-    last_phase: Phase | None = None
-    last_reason: str = ""
-
-
-class WatchTally(Model):
-    """The state of a watch between two rounds; small, as it travels in heartbeats."""
-
-    rounds: int = 0
-    health_failures: int = 0
-    health_streak: int = 0
-    last_health: str = ""
-    metrics: dict[str, MetricTally] = {}
-
-
-class WatchOutcome(StrEnum):
-    PASSED = "passed"
-    FAILED = "failed"
-    INCONCLUSIVE = "inconclusive"
-
-
-class WatchVerdict(Model):
-    """The end of a watch, with the trigger and reason if it failed."""
-
-    outcome: WatchOutcome
-    trigger: str | None = None
-    reason: str = ""
-    tally: WatchTally = WatchTally()
-
-
-class Round(Model):
-    """All measurements of one interval."""
-
-    health: HealthReport | None = None
-    readings: dict[str, MetricReading] = {}
-
-
-def judge_reading(metric: MetricLimit, reading: MetricReading) -> tuple[Phase, str]:
+def judge_reading(metric: Metric, reading: MetricReading) -> tuple[Phase, str]:
     """One measurement against its limit and baseline.
 
     An increase over a baseline of zero is judged by the absolute limit alone: any error would be
@@ -195,7 +48,7 @@ def judge_reading(metric: MetricLimit, reading: MetricReading) -> tuple[Phase, s
     return Phase.SUCCESSFUL, f"{metric.name} is {value:.4g}{metric.unit}"
 
 
-def _fold_metric(tally: MetricTally, metric: MetricLimit, reading: MetricReading) -> MetricTally:
+def _fold_metric(tally: MetricTally, metric: Metric, reading: MetricReading) -> MetricTally:
     phase, reason = judge_reading(metric, reading)
     counts = {
         Phase.SUCCESSFUL: {"successful": tally.successful + 1, "consecutive_errors": 0},

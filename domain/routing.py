@@ -1,0 +1,42 @@
+"""Traffic routers: what sends the canary its share (spec: Progressive Delivery)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from domain.model import Model
+
+
+class RouterKind(StrEnum):
+    """How traffic is shared between the stable version and the canary.
+
+    ``replicas`` needs nothing but a Service over both tracks: the share is that of the pods.
+    ``ingress_nginx`` sets the canary annotations of a second Ingress; ``gateway_api`` the weights of the
+    backends of an HTTPRoute. Both leave the stable side all its pods.
+    """
+
+    REPLICAS = "replicas"
+    INGRESS_NGINX = "ingress_nginx"
+    GATEWAY_API = "gateway_api"
+
+
+class RouterSettings(Model):
+    """The router of a workload, and the names of its objects; names default to the Deployment's.
+
+    Attributes:
+        service: in front of the stable version (for `replicas`, of both).
+        canary_service: in front of the canary alone; by default ``{service}-canary``, made by us.
+        ingress: of ingress-nginx, whose rules the canary's Ingress repeats.
+        http_route: of the Gateway API.
+    """
+
+    kind: RouterKind = RouterKind.REPLICAS
+    service: str | None = None
+    canary_service: str | None = None
+    ingress: str | None = None
+    http_route: str | None = None
+
+    @property
+    def weighted(self) -> bool:
+        """Whether weights are set in the router, and not by the number of pods."""
+        return self.kind is not RouterKind.REPLICAS
