@@ -66,6 +66,7 @@ class CanaryRequest(Model):
     Attributes:
         watch: the analysis of one step; its rounds cover the step's duration.
         template: a pod template to run as it is: a gradual roll-back to an earlier version.
+        abort_on_alerts: severities of alerts that abort it; without any, all do.
     """
 
     deployment_id: str
@@ -82,6 +83,7 @@ class CanaryRequest(Model):
     artefact: str | None = None
     digest: str | None = None
     template: dict[str, Any] | None = None
+    abort_on_alerts: tuple[str, ...] = ()
 
     def split(self, weight: int) -> tuple[int, int]:
         """Pods of (stable, canary) at a weight."""
@@ -99,10 +101,15 @@ class CanaryPhase(StrEnum):
 
 
 class StepVerdict(Model):
-    """How one weight did."""
+    """How one weight did.
+
+    Attributes:
+        observed_weight: what the router took; `note` why that is not what was asked.
+    """
 
     weight: int
     observed_weight: float | None = None
+    note: str = ""
     started_at: datetime
     finished_at: datetime | None = None
     verdict: WatchVerdict | None = None
@@ -136,6 +143,13 @@ class Alert(Message):
 
     name: str = ""
     severity: str = ""
+
+    def counts(self, severities: tuple[str, ...]) -> bool:
+        """Whether it aborts where only these severities do; without any, all do."""
+        return not severities or self.severity.lower() in {s.lower() for s in severities}
+
+    def __str__(self) -> str:
+        return f"alert {self.name or 'without a name'} ({self.severity or 'no severity'})"
 
 
 UNNAMED_ALERT = Alert()

@@ -58,6 +58,19 @@ class DeploymentPlan(Model):
     def automated_gates(self) -> tuple[str, ...]:
         return tuple(n for n in self.settings.required_gates if self.gates[n].type is GateType.AUTOMATED)
 
+    @property
+    def planned_waits(self) -> timedelta:
+        """What the waits of the plan come to; builds and people are not foreseen."""
+        settings = self.settings
+        waits = settings.soak_duration
+        if settings.canary is not None:
+            waits += settings.canary.step_duration * len(settings.canary.weights)
+        if settings.blue_green is not None:
+            waits += settings.blue_green.preview_checks + settings.blue_green.watch
+        return waits + sum(
+            (flag.step_duration * len(flag.steps) for flag in settings.feature_flags), timedelta()
+        )
+
     def steps_of(self, gate: str) -> dict[str, StepDefinition]:
         return {name: self.build.steps[name] for name in self.gates[gate].steps if name in self.build.steps}
 

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.signatures import KubernetesSignatures, WatchSignatures
-    from domain.analysis import Watch, WatchOutcome, WatchPolicy, WatchVerdict
+    from domain.analysis import Watch, WatchOutcome, WatchPolicy, WatchProgress, WatchTally, WatchVerdict
     from domain.canary import UNNAMED_ALERT, Alert, CanaryPhase, CanaryRequest, CanaryStatus, StepVerdict
     from domain.deployment import UNSIGNED_COMMAND, Command
     from domain.workload import ReleaseApply, Track, WeightChange, WeightReading
     from workflows import effects, presentation, workload
+    from workflows._interim import after_guard, resumed
     from workflows.failures import ProcessError, reason_of, see_through
     from workflows.journal import Journal
+    from workflows.orders import ALERTING, Orders, Stop, StoppedError
     from workflows.parent import tell_parent
 
-T = TypeVar("T")
-
-
-class _AbortedError(Exception):
-    """A person or an alert ended the canary."""
+GUARDED_PAUSE = "guarded-pause"
+"""Patch: while a canary is paused, it is still watched for failures."""
 
 
 @workflow.defn(name="CanaryWorkflow")
@@ -39,11 +39,10 @@ class CanaryWorkflow:
     def __init__(self, request: CanaryRequest) -> None:
         self._request = request
         self._status = CanaryStatus(id=workflow.info().workflow_id, phase=CanaryPhase.STARTING)
-        self._abort: str | None = None
+        self._orders = Orders(paused_by=request.actor if request.paused else None)
         self._trigger: str | None = None
-        self._paused = request.paused
         self._paused_phase = CanaryPhase.STARTING
-        self._promoted_by: str | None = None
+        self._reported: WatchTally | None = None
         self._journal = Journal(
             deployment_id=request.deployment_id,
             application=request.target.application,
@@ -59,8 +58,10 @@ class CanaryWorkflow:
             for weight in request.settings.weights:
                 await self._step(weight)
             await self._promote()
-        except _AbortedError:
-            await see_through(self._withdraw(CanaryPhase.ABORTED, self._abort or "aborted"))
+        except StoppedError:
+            stop = self._orders.stopped_by("a cancellation request")
+            self._trigger = "alert" if stop.action == "alert" else None
+            await see_through(self._withdraw(CanaryPhase.ABORTED, str(stop)))
         except ProcessError as error:
             self._trigger = error.trigger
             await see_through(self._withdraw(CanaryPhase.FAILED, str(error)))
@@ -88,7 +89,7 @@ class CanaryWorkflow:
     async def _step(self, weight: int) -> None:
         await self._until_unpaused()
         step = StepVerdict(weight=weight, started_at=workflow.now())
-        reading = await self._obey(self._set_weight(weight))
+        reading = await self._orders.obey(self._set_weight(weight))
         if reading.weight != weight:
             raise ProcessError(
                 f"canary at {weight}%: {reading.canary} canary and {reading.stable} stable pod(s) are ready, "
@@ -97,7 +98,7 @@ class CanaryWorkflow:
             )
         step = step.model_copy(update={"observed_weight": reading.observed})
         self._update(CanaryPhase.ANALYSING, weight=weight, steps=(*self._status.steps, step))
-        await self._obey(
+        await self._orders.obey(
             self._journal.record(
                 "canary.weight", "set_canary_weight", "success", weight=weight, observed=reading.observed
             )
@@ -107,7 +108,7 @@ class CanaryWorkflow:
         step = step.model_copy(
             update={"finished_at": workflow.now(), "verdict": verdict, "promoted_by": promoted_by}
         )
-        self._update(CanaryPhase.ANALYSING, steps=(*self._status.steps[:-1], step))
+        self._update(CanaryPhase.ANALYSING, steps=(*self._status.steps[:-1], step), warnings=())
         passed = promoted_by is not None or verdict is None or verdict.outcome is WatchOutcome.PASSED
         self._journal.note(
             "canary.verdict",
@@ -121,37 +122,94 @@ class CanaryWorkflow:
             raise ProcessError(f"canary at {weight}%: {verdict.reason}", trigger=verdict.trigger)
 
     async def _until_unpaused(self) -> None:
-        await self._obey(workflow.wait_condition(lambda: not self._paused or self._promoted_by is not None))
+        orders = self._orders
+        await self._orders.obey(
+            workflow.wait_condition(lambda: orders.paused_by is None or orders.promoted_by is not None)
+        )
 
     async def _analyse(self) -> tuple[WatchVerdict | None, str | None]:
-        """Watch one step. A pause stops its clock: the rounds done so far count when it goes on."""
-        policy = self._request.watch
-        judged = max((m.warm_up for m in policy.metrics), default=0) + 1
+        """Watch one step. A pause stops its clock, but not the watch for failures: what was counted counts
+        when it goes on.
+        """
+        policy, orders = self._request.watch, self._orders
+        tally: WatchTally | None = None
         while True:
-            await self._until_unpaused()
-            if self._promoted_by is not None:
-                promoted_by, self._promoted_by = self._promoted_by, None
+            if orders.paused_by is not None and orders.promoted_by is None:
+                tally = await self._guard(policy, tally)
+            if orders.promoted_by is not None:
+                promoted_by, orders.promoted_by = orders.promoted_by, None
                 return None, promoted_by
-            started = workflow.now()
-            watch = asyncio.create_task(self._watch(policy))
-            await self._obey(
-                workflow.wait_condition(
-                    lambda: watch.done() or self._paused or self._promoted_by is not None  # noqa: B023
-                ),
-                watch,
+            self._reported, started = tally, workflow.now()
+            watch = asyncio.create_task(self._watch(policy, tally))
+            await self._while_watching(
+                watch, lambda: orders.paused_by is not None or orders.promoted_by is not None
             )
-            if watch.done() and not self._paused:
-                return watch.result(), None
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
-            done = int((workflow.now() - started) / policy.interval)
-            policy = policy.model_copy(update={"rounds": max(judged, policy.rounds - done)})
+            if watch.done() and orders.paused_by is None:
+                verdict = watch.result()
+                if not self._tells_nothing(verdict):
+                    return verdict, None
+                await self._pause_for_a_person(verdict)
+                tally = None
+                continue
+            await self._cancel(watch)
+            watched = workflow.now() - started + (timedelta(0) if tally is None else tally.clock)
+            tally = resumed(policy, self._reported, watched)
 
-    async def _watch(self, policy: WatchPolicy) -> WatchVerdict:
+    async def _guard(self, policy: WatchPolicy, tally: WatchTally | None) -> WatchTally | None:
+        """Wait until the step goes on; a failure ends it although it is paused."""
+        orders = self._orders
+        if not workflow.patched(GUARDED_PAUSE):
+            await self._until_unpaused()
+            return tally
+        self._reported = tally
+        watch = asyncio.create_task(self._watch(policy, tally, guard=True))
+        await self._while_watching(watch, lambda: orders.paused_by is None or orders.promoted_by is not None)
+        if watch.done():
+            verdict = watch.result()
+            raise ProcessError(
+                f"canary at {self._status.weight}%, paused: {verdict.reason}", trigger=verdict.trigger
+            )
+        await self._cancel(watch)
+        return after_guard(policy, tally, self._reported)
+
+    async def _while_watching(
+        self, watch: asyncio.Task[WatchVerdict], interrupted: Callable[[], bool]
+    ) -> None:
+        """Until the watch is over or something comes between; a stop takes the watch with it."""
+        try:
+            await self._orders.obey(workflow.wait_condition(lambda: watch.done() or interrupted()))
+        except BaseException:
+            await self._cancel(watch)
+            raise
+
+    async def _cancel(self, watch: asyncio.Task[WatchVerdict]) -> None:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+
+    def _tells_nothing(self, verdict: WatchVerdict) -> bool:
+        """Whether a person is to say what the analysis could not."""
+        inconclusive = verdict.outcome is WatchOutcome.INCONCLUSIVE
+        return inconclusive and self._request.settings.on_inconclusive == "pause"
+
+    async def _pause_for_a_person(self, verdict: WatchVerdict) -> None:
+        await self._set_pause(
+            True, Command(actor="erlmcp-deploy", reason=f"the analysis cannot tell: {verdict.reason}")
+        )
+
+    async def _watch(
+        self, policy: WatchPolicy, tally: WatchTally | None, *, guard: bool = False
+    ) -> WatchVerdict:
+        watch = Watch(
+            policy=policy,
+            prometheus_url=self._request.prometheus_url,
+            tally=tally,
+            guard=guard,
+            report=True,
+        )
         return await workflow.execute_activity_method(
             WatchSignatures.watch_release,
-            Watch(policy=policy, prometheus_url=self._request.prometheus_url),
-            summary=f"analyse {self._status.weight}%",
+            watch,
+            summary=f"analyse {self._status.weight}%" + (", paused" if guard else ""),
             **effects.watch(policy.interval),
         )
 
@@ -162,7 +220,7 @@ class CanaryWorkflow:
         self._update(CanaryPhase.PROMOTING)
         await self._apply(Track.STABLE, request.replicas)
         await self._roll_out(Track.STABLE, request.replicas)
-        await self._obey(workload.remove_canary(request.target))
+        await self._orders.obey(workload.remove_canary(request.target))
 
     async def _apply(self, track: Track, replicas: int) -> None:
         request = self._request
@@ -177,12 +235,13 @@ class CanaryWorkflow:
             commit=request.commit,
             artefact=request.artefact,
             digest=request.digest,
+            template=request.template,
         )
-        await self._obey(workload.apply(apply, f"{request.version} on the {track} track"))
+        await self._orders.obey(workload.apply(apply, f"{request.version} on the {track} track"))
 
     async def _roll_out(self, track: Track, replicas: int) -> None:
         request = self._request
-        await self._obey(
+        await self._orders.obey(
             workload.roll_out(
                 request.target,
                 track,
@@ -229,23 +288,6 @@ class CanaryWorkflow:
         await self._report()
         await self._journal.close()
 
-    async def _obey(self, work: Coroutine[Any, Any, T], also: asyncio.Task[Any] | None = None) -> T:
-        """Do the work, unless an abort comes first; an abort that is known already is obeyed before it."""
-        task = asyncio.ensure_future(work)
-        try:
-            await workflow.wait_condition(lambda: task.done() or self._abort is not None)
-        finally:
-            if not task.done():
-                task.cancel()
-                if also is not None:
-                    also.cancel()
-                await asyncio.gather(task, *([also] if also is not None else []), return_exceptions=True)
-        if self._abort is not None:
-            if also is not None and not also.done():
-                also.cancel()
-            raise _AbortedError
-        return task.result()
-
     # What people and alerts say
 
     @workflow.signal
@@ -257,8 +299,8 @@ class CanaryWorkflow:
         await self._set_pause(False, command)
 
     async def _set_pause(self, paused: bool, command: Command) -> None:
-        if self._paused != paused and not self._status.ended:
-            self._paused = paused
+        if (self._orders.paused_by is not None) != paused and not self._status.ended:
+            self._orders.paused_by = (command.actor or "unknown") if paused else None
             if paused:
                 self._paused_phase = self._status.phase
             self._update(CanaryPhase.PAUSED if paused else self._paused_phase, paused=paused)
@@ -266,31 +308,38 @@ class CanaryWorkflow:
 
     @workflow.signal
     async def promote(self, command: Command = UNSIGNED_COMMAND) -> None:
-        if self._paused:
+        if self._orders.paused_by is not None:
             await self._set_pause(False, command)
-        self._promoted_by = command.actor or "unknown"
+        self._orders.promoted_by = command.actor or "unknown"
         await self._commanded("promote", command)
 
     @workflow.signal
     async def abort(self, command: Command = UNSIGNED_COMMAND) -> None:
-        if self._abort is None:
-            why = f": {command.reason}" if command.reason else ""
-            self._abort = f"aborted by {command.actor or 'unknown'}{why}"
+        self._orders.halt(Stop("abort", command.actor or "unknown", command.reason))
         await self._commanded("abort", command)
 
     @workflow.signal
     async def alert(self, alert: Alert = UNNAMED_ALERT) -> None:
-        if self._abort is None:
-            self._trigger = "alert"
-            self._abort = f"alert {alert.name} ({alert.severity or 'no severity'})"
-        await self._commanded("alert", Command(actor="alertmanager", reason=f"{alert.name} {alert.severity}"))
+        command = Command(actor=ALERTING, reason=str(alert))
+        obeyed = alert.counts(self._request.abort_on_alerts)
+        if obeyed:
+            self._orders.halt(Stop("alert", command.actor, command.reason))
+        await self._commanded("alert", command, obeyed=obeyed)
 
-    async def _commanded(self, action: str, command: Command) -> None:
+    @workflow.signal
+    def watch_changed(self, progress: WatchProgress) -> None:
+        """The running analysis tells of failures and warnings."""
+        known = self._reported
+        if known is None or progress.tally.clock >= known.clock:
+            self._reported = progress.tally
+            self._update(self._status.phase, warnings=progress.tally.warnings)
+
+    async def _commanded(self, action: str, command: Command, *, obeyed: bool = True) -> None:
         """Audit a command; one that comes after the end was not obeyed."""
         self._journal.note(
             f"canary.{action}",
             action,
-            "refused" if self._status.ended else "success",
+            "success" if obeyed and not self._status.ended else "refused",
             actor=command.actor or "unknown",
             reason=command.reason,
         )

@@ -7,18 +7,17 @@ returns, which leads on, or raises, which leads to Failed, Rejected or RollingBa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Coroutine
+from datetime import datetime
+from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError, WorkflowAlreadyStartedError
-from temporalio.workflow import ParentClosePolicy
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from activities.errors import INVALID_INPUT
     from activities.signatures import PlanSignatures, WatchSignatures
-    from domain.analysis import Watch, WatchOutcome, WatchPolicy
+    from domain.analysis import Watch, WatchOutcome, WatchPolicy, WatchProgress
     from domain.approval import (
         UNSIGNED,
         ApprovalRequest,
@@ -31,8 +30,8 @@ with workflow.unsafe.imports_passed_through():
     )
     from domain.audit import AuditCategory
     from domain.build import ReleaseArtefact
-    from domain.canary import CanaryPhase, CanaryRequest, CanaryStatus
-    from domain.compliance import ComplianceMode, ComplianceReport, evaluate_checklist
+    from domain.canary import UNNAMED_ALERT, Alert, CanaryPhase, CanaryRequest, CanarySettings, CanaryStatus
+    from domain.compliance import ComplianceReport
     from domain.deployment import (
         ACTOR_LENGTH,
         UNSIGNED_COMMAND,
@@ -48,47 +47,29 @@ with workflow.unsafe.imports_passed_through():
     from domain.durations import format_duration
     from domain.environment import Outcome, TurnAnswer, TurnDecision
     from domain.events import EventSource, EventType
-    from domain.gates import GateOutcome, GateResult, StepReport, evaluate_gate, skipped_gate
+    from domain.gates import GateResult, StepReport
     from domain.notification import NotificationType
     from domain.plan import DeploymentPlan
     from domain.rollback import RollbackRequest
     from domain.watches import canary_watch, monitoring_watch, verification_watch
     from domain.workload import ReleaseApply, Track, WorkloadObservation
-    from workflows import effects, presentation, workload
+    from workflows import blue_green, effects, hot_upgrade, presentation, workload
     from workflows.approval import ApprovalWorkflow, present
+    from workflows.blue_green import BlueGreen
     from workflows.building import BuildSite
     from workflows.canary import CanaryWorkflow
+    from workflows.children import Children, result
+    from workflows.delivering import Delivering
     from workflows.failures import ProcessError, reason_of, see_through
+    from workflows.feature_flags import FlagRollouts
+    from workflows.gates import Gates
+    from workflows.hot_upgrade import HotUpgrade
     from workflows.journal import Journal, show_in_visibility
+    from workflows.orders import ALERTING, Orders, Stop, StoppedError
     from workflows.rollback import RollbackWorkflow
     from workflows.turns import Turn, turn_request
 
-T = TypeVar("T")
 S = DeploymentState
-
-COMPILE_GATE = "compile"
-"""Building proves this gate; Testing proves the others."""
-CHILD_STARTS = 60
-"""Times a child is tried to be started, five seconds apart, while an earlier one ends."""
-PRECONDITIONS = ("documentation", "operational")
-"""Sections of the compliance checklist that need no build."""
-
-
-@dataclass(frozen=True)
-class _Stop:
-    """Somebody's word that the deployment shall not go on."""
-
-    action: str
-    actor: str
-    reason: str
-
-    def __str__(self) -> str:
-        verb = {"abort": "aborted", "rollback": "rolled back", "cancel": "cancelled"}[self.action]
-        return f"{verb} by {self.actor}" + (f": {self.reason}" if self.reason else "")
-
-
-class _StoppedError(Exception):
-    """The process was left because of a `_Stop`."""
 
 
 class _TurnedAwayError(Exception):
@@ -132,18 +113,18 @@ class DeploymentWorkflow:
             actor=request.actor,
         )
         self._turn: Turn | None = None
-        self._stop: _Stop | None = None
-        self._paused_by: str | None = None
+        self._orders = Orders()
+        self._children = Children(self._orders, self._wait_for)
         self._early: list[EarlyDecision] = []
         self._approval: workflow.ChildWorkflowHandle[Any, ApprovalStatus] | None = None
         self._canary: workflow.ChildWorkflowHandle[Any, CanaryStatus] | None = None
         self._previous: WorkloadObservation | None = None
-        self._passing_on = asyncio.Lock()
+        self._blue_green: BlueGreen | None = None
         self._touched = False
         self._last_good: str | None = None
-        self._reports: list[StepReport] = []
         self._plan: DeploymentPlan
         self._site: BuildSite
+        self._gates: Gates
         self._release: ReleaseArtefact
 
     @workflow.run
@@ -156,9 +137,9 @@ class DeploymentWorkflow:
             end = self._finish(S.COMPLETED, "stable")
         except _TurnedAwayError as refusal:
             end = self._finish(refusal.state, str(refusal))
-        except (_StoppedError, asyncio.CancelledError):
-            self._stop = self._stop or _Stop("cancel", "a cancellation request", "")
-            end = self._leave(str(self._stop), trigger=self._stop.action)
+        except (StoppedError, asyncio.CancelledError):
+            stop = self._orders.stopped_by("a cancellation request")
+            end = self._leave(str(stop), trigger=stop.action)
         except ProcessError as error:
             end = self._leave(str(error), trigger=error.trigger)
         except FailureError as error:
@@ -186,8 +167,8 @@ class DeploymentWorkflow:
         await self._verify()
         await self._enter(S.MONITORING, "health checks passed")
         await self._monitor()
-        if self._stop is not None:
-            raise _StoppedError
+        if self._orders.stop is not None:
+            raise StoppedError
 
     # Pending
 
@@ -205,7 +186,7 @@ class DeploymentWorkflow:
         """Resolve the plan, then wait for the environment to be ours."""
         request = self._request
         try:
-            self._plan = await self._obey(
+            self._plan = await self._orders.obey(
                 workflow.execute_activity_method(
                     PlanSignatures.resolve_deployment_plan,
                     request,
@@ -236,8 +217,8 @@ class DeploymentWorkflow:
             )
         )
         self._wait_for(f"its turn in {request.environment}")
-        await self._obey(self._turn.ask())
-        decision = await self._obey(self._turn.wait())
+        await self._orders.obey(self._turn.ask())
+        decision = await self._orders.obey(self._turn.wait())
         self._set(queue_position=None, waiting_for=None)
         if decision.answer is TurnAnswer.LIVE_ALREADY:
             raise _TurnedAwayError(S.COMPLETED, decision.reason)
@@ -252,12 +233,20 @@ class DeploymentWorkflow:
         """The version must be a commit, and the compliance preconditions must hold."""
         plan = self._plan
         self._site = BuildSite(plan, self._request)
-        observed = await self._obey(workload.observe(plan.target, "what runs now"))
+        self._gates = Gates(
+            plan,
+            self._site,
+            self._journal,
+            self._orders,
+            show_gate=self._set_gate,
+            show_compliance=self._set_compliance,
+        )
+        observed = await self._orders.obey(self._observe("what runs now"))
         if observed.version is not None:
             self._set(previous_version=observed.version)
         self._site.previous_version = self._status.previous_version
         self._wait_for("a build worker")
-        checkout = await self._obey(self._site.check_out())
+        checkout = await self._gates.check_out()
         self._wait_for(None)
         self._set(built=Built(commit=checkout.commit))
         self._journal.tell(
@@ -266,45 +255,25 @@ class DeploymentWorkflow:
             commit=checkout.commit[:7],
             actor=self._request.actor,
             workflow_url=self._request.deployment_id,
-            estimated_duration=format_duration(self._estimate()),
+            estimated_duration=format_duration(self._plan.planned_waits),
         )
-        mode = plan.settings.compliance
-        if mode is ComplianceMode.OFF:
-            return
-        documents = [n for n, step in plan.build.steps.items() if step.tool == "repository.documents"]
-        for name in documents:
-            self._reports.append(await self._obey(self._site.run_step(name, plan.build.steps[name].timeout)))
-        await self._hold_to_checklist(mode, PRECONDITIONS)
+        await self._gates.check_preconditions()
 
-    def _estimate(self) -> Any:
-        """What the waits of the plan come to; builds and people are not foreseen."""
-        canary = self._plan.settings.canary
-        total = self._plan.settings.soak_duration
-        return total if canary is None else total + canary.step_duration * len(canary.weights)
-
-    async def _hold_to_checklist(self, mode: ComplianceMode, sections: tuple[str, ...] | None) -> None:
-        report = evaluate_checklist(self._plan.checklist, self._reports, mode, sections)
-        self._set(compliance=report)
-        await self._journal.record(
-            "compliance.evaluated",
-            "evaluate_compliance",
-            "failed" if report.gaps else "success",
-            reason="; ".join(g.reason or g.item for g in report.gaps),
-            mode=str(mode),
-            items=[i.model_dump(mode="json") for i in report.items],
-        )
-        if report.blocking:
-            raise ProcessError(_gaps(report), trigger="compliance")
+    async def _observe(self, summary: str) -> WorkloadObservation:
+        """What serves now, by the way this environment is delivered to."""
+        plan = self._plan
+        if plan.settings.hot_upgrade is not None:
+            return await hot_upgrade.observe(plan)
+        if plan.settings.blue_green is not None:
+            return (await blue_green.observe(plan.target, summary)).serving
+        return await workload.observe(plan.target, summary)
 
     # Building
 
     async def _build(self) -> None:
         """Compile, then make the release."""
-        if COMPILE_GATE in self._plan.automated_gates:
-            result = await self._obey(self._run_gate(COMPILE_GATE))
-            if result.blocking:
-                raise ProcessError(f"gate compile: {result.reason}", trigger=COMPILE_GATE)
-        self._release = release = await self._obey(self._site.build_release())
+        await self._gates.compile()
+        self._release = release = await self._orders.obey(self._site.build_release())
         self._set(
             built=Built(
                 commit=release.commit, artefact=release.uri, digest=release.digest, image=release.image
@@ -323,68 +292,7 @@ class DeploymentWorkflow:
 
     async def _test(self) -> None:
         """All other automated gates, in parallel; then the whole compliance checklist."""
-        gates = [g for g in self._plan.automated_gates if g != COMPILE_GATE]
-        mode = self._plan.settings.compliance
-        if self._request.skip_tests:
-            why = f"skip_tests by {self._request.actor}: {self._request.reason}"
-            self._set(gates=[*self._status.gates, *(skipped_gate(g, why) for g in gates)])
-            for gate in gates:
-                await self._journal.record("gate.skipped", f"gate_{gate}", "skipped", reason=why, gate=gate)
-            return
-        work: list[Coroutine[Any, Any, GateResult | None]] = [self._run_gate(gate) for gate in gates]
-        if mode is not ComplianceMode.OFF:
-            work.append(self._run_remaining_steps(gates))
-        results = [r for r in await self._obey(_all(work)) if r is not None]
-        failed = [r for r in results if r.blocking]
-        if failed:
-            raise ProcessError(
-                "; ".join(f"gate {r.name}: {r.reason}" for r in failed),
-                trigger=",".join(r.name for r in failed),
-            )
-        if mode is not ComplianceMode.OFF:
-            await self._hold_to_checklist(mode, None)
-
-    async def _run_gate(self, name: str) -> GateResult:
-        definition = self._plan.gates[name]
-        self._set_gate(GateResult(name=name, outcome=GateOutcome.RUNNING))
-        deadline = workflow.now() + definition.timeout
-        reports = []
-        for step in definition.steps:
-            if step not in self._plan.build.steps:
-                reports.append(
-                    StepReport(step=step, measured=False, reason="the application has no such step")
-                )
-                continue
-            left = deadline - workflow.now()
-            if left.total_seconds() <= 0:
-                spent = format_duration(definition.timeout)
-                reports.append(StepReport(step=step, measured=False, reason=f"the gate's {spent} are spent"))
-                continue
-            reports.append(await self._site.run_step(step, left))
-        self._reports.extend(r for r in reports if r not in self._reports)
-        result = evaluate_gate(name, definition, reports)
-        self._set_gate(result)
-        await self._journal.record(
-            "gate.evaluated",
-            f"gate_{name}",
-            {GateOutcome.PASSED: "success", GateOutcome.WARNED: "warning"}.get(result.outcome, "failed"),
-            reason=result.reason,
-            gate=name,
-            checks=[c.model_dump(mode="json") for c in result.checks],
-            logs=[r.log for r in reports if r.log],
-        )
-        return result
-
-    async def _run_remaining_steps(self, gates: list[str]) -> GateResult | None:
-        """Steps that no gate asks for, but the compliance checklist does."""
-        asked = {
-            s for g in (*gates, COMPILE_GATE) if g in self._plan.gates for s in self._plan.gates[g].steps
-        }
-        known = {r.step for r in self._reports}
-        remaining = [n for n in self._plan.build.steps if n not in asked and n not in known]
-        for name in remaining:
-            self._reports.append(await self._site.run_step(name, self._plan.build.steps[name].timeout))
-        return None
+        await self._gates.test(self._request)
 
     # Approval
 
@@ -403,7 +311,7 @@ class DeploymentWorkflow:
             early=tuple(self._early),
         )
         self._early.clear()
-        gate = await self._start_child(
+        gate = await self._children.start(
             ApprovalWorkflow.run,
             request,
             workflow_id=self._request.child_id("approval", policy.gate),
@@ -415,7 +323,7 @@ class DeploymentWorkflow:
         while self._early:
             # They came while the gate was opening.
             early = self._early.pop(0)
-            await self._pass_on(gate, str(early.verb), early.message)
+            await self._children.pass_on(gate, str(early.verb), early.message)
         self._journal.tell(
             NotificationType.APPROVAL_REQUESTED,
             version=self._request.version,
@@ -427,7 +335,7 @@ class DeploymentWorkflow:
             time_left=format_duration(policy.timeout),
         )
         self._wait_for(f"approval by {', '.join(policy.roles)}")
-        decided = await self._obey(_result(gate))
+        decided = await self._orders.obey(result(gate))
         self._approval = None
         self._wait_for(None)
         self._set(approval=decided)
@@ -441,13 +349,36 @@ class DeploymentWorkflow:
     # Deploying
 
     async def _deploy(self) -> None:
-        """By canary where the stage has one and something runs already; else by a rolling update."""
-        self._previous = await self._obey(workload.observe(self._plan.target, "what is to be replaced"))
-        self._touched = True
-        if self._plan.settings.canary is not None and self._previous.exists and self._previous.replicas > 0:
-            await self._deploy_by_canary()
+        """By the way of the environment; where a canary would have nothing beside it, by a rolling update."""
+        settings = self._plan.settings
+        previous = await self._orders.obey(self._observe("what is to be replaced"))
+        self._previous, self._touched = previous, True
+        if settings.hot_upgrade is not None:
+            await HotUpgrade(self._course(previous)).deliver()
+        elif settings.blue_green is not None:
+            self._blue_green = BlueGreen(self._course(previous))
+            await self._blue_green.deliver()
+        elif settings.canary is not None and (previous.replicas > 0 or settings.canary.handover is not None):
+            await self._deploy_by_canary(settings.canary, previous)
         else:
             await self._deploy_by_rollout()
+        if settings.feature_flags:
+            await FlagRollouts(self._course(previous)).roll_out()
+
+    def _course(self, previous: WorkloadObservation) -> Delivering:
+        return Delivering(
+            plan=self._plan,
+            request=self._request,
+            release=self._release,
+            previous=previous,
+            begun=self._status.since,
+            journal=self._journal,
+            obey=self._orders.obey,
+            watch=self._watch,
+            promotion=self._orders.promotion,
+            unpaused=self._orders.unpaused,
+            show=lambda delivery: self._set(delivery=delivery),
+        )
 
     async def _deploy_by_rollout(self) -> None:
         plan, release = self._plan, self._release
@@ -463,8 +394,8 @@ class DeploymentWorkflow:
             artefact=release.uri,
             digest=release.digest,
         )
-        await self._obey(workload.apply(apply, f"apply {self._request.version}"))
-        await self._obey(
+        await self._orders.obey(workload.apply(apply, f"apply {self._request.version}"))
+        await self._orders.obey(
             workload.roll_out(
                 plan.target,
                 Track.STABLE,
@@ -476,26 +407,25 @@ class DeploymentWorkflow:
         )
         await self._journal.record("workload.applied", self._action, "success", digest=release.digest)
 
-    async def _deploy_by_canary(self) -> None:
-        plan, release, settings = self._plan, self._release, self._plan.settings.canary
-        if settings is None or self._previous is None:
-            raise ProcessError("the stage has no canary")
+    async def _deploy_by_canary(self, settings: CanarySettings, previous: WorkloadObservation) -> None:
+        plan, release = self._plan, self._release
         request = CanaryRequest(
             deployment_id=self._request.deployment_id,
             actor=self._request.actor,
             target=plan.target,
             version=self._request.version,
             image=release.image,
-            replicas=max(plan.target.replicas, self._previous.replicas),
+            replicas=max(plan.target.replicas, previous.replicas),
             settings=settings,
             watch=canary_watch(plan, self._request.version),
             prometheus_url=plan.metrics.prometheus_url,
-            paused=self._paused_by is not None,
+            paused=self._orders.paused_by is not None,
+            abort_on_alerts=plan.settings.abort_on_alerts,
             commit=release.commit,
             artefact=release.uri,
             digest=release.digest,
         )
-        canary = await self._start_child(
+        canary = await self._children.start(
             CanaryWorkflow.run,
             request,
             workflow_id=self._request.child_id("canary"),
@@ -503,26 +433,23 @@ class DeploymentWorkflow:
         )
         self._canary = canary
         try:
-            ended = await self._obey(_result(canary))
-        except (_StoppedError, asyncio.CancelledError):
+            ended = await self._orders.obey(result(canary))
+        except (StoppedError, asyncio.CancelledError):
             # The canary takes its own traffic away; only then is there anything to roll back.
-            self._stop = self._stop or _Stop("cancel", "a cancellation request", "")
-            await see_through(self._stop_canary(canary, self._stop))
+            await see_through(self._stop_canary(canary, self._orders.stopped_by("a cancellation request")))
             raise
         finally:
             if canary.done():
                 self._canary = None
-        self._set(canary=ended)
+        self._set(canary=ended, warnings=())
         if ended.phase is CanaryPhase.ABORTED:
             raise ProcessError(f"canary aborted: {ended.reason}", trigger=ended.trigger or "abort")
         if not ended.succeeded:
             raise ProcessError(ended.reason or "the canary failed", trigger=ended.trigger)
 
-    async def _stop_canary(
-        self, canary: workflow.ChildWorkflowHandle[Any, CanaryStatus], stop: _Stop
-    ) -> None:
-        await self._pass_on(canary, "abort", Command(actor=stop.actor, reason=stop.reason))
-        self._set(canary=await _result(canary))
+    async def _stop_canary(self, canary: workflow.ChildWorkflowHandle[Any, CanaryStatus], stop: Stop) -> None:
+        await self._children.pass_on(canary, "abort", Command(actor=stop.actor, reason=stop.reason))
+        self._set(canary=await result(canary))
 
     # Verifying and Monitoring
 
@@ -532,23 +459,40 @@ class DeploymentWorkflow:
             await self._watch(policy)
 
     async def _monitor(self) -> None:
+        """The soak; blue/green keeps the old side for the way back meanwhile, and retires it at the end."""
         policy = monitoring_watch(self._plan, self._request.version)
-        if policy.health is None and not policy.metrics:
-            await self._obey(workflow.sleep(self._plan.settings.soak_duration, summary="soak"))
-            return
-        self._wait_for(f"{format_duration(policy.interval * policy.rounds)} of stable running")
-        await self._watch(policy)
-        self._wait_for(None)
+        side = self._blue_green
+        retiring = None if side is None else asyncio.create_task(side.wait_to_retire())
+        try:
+            if policy.health is None and not policy.metrics:
+                soak = self._plan.settings.soak_duration
+                await self._orders.obey(workflow.sleep(soak, summary="soak"))
+            else:
+                self._wait_for(f"{format_duration(policy.interval * policy.rounds)} of stable running")
+                await self._watch(policy)
+            self._wait_for(None)
+            if retiring is not None and side is not None:
+                self._wait_for("the time in which the old side is kept for the way back")
+                await self._orders.obey(_awaited(retiring))
+                self._wait_for(None)
+                await self._orders.obey(side.retire())
+        finally:
+            if retiring is not None:
+                retiring.cancel()
+
+    def _deploying_since(self) -> datetime:
+        return next(t.at for t in self._status.history if t.state is S.DEPLOYING)
 
     async def _watch(self, policy: WatchPolicy) -> None:
-        verdict = await self._obey(
+        verdict = await self._orders.obey(
             workflow.execute_activity_method(
                 WatchSignatures.watch_release,
-                Watch(policy=policy, prometheus_url=self._plan.metrics.prometheus_url),
+                Watch(policy=policy, prometheus_url=self._plan.metrics.prometheus_url, report=True),
                 summary=policy.subject,
                 **effects.watch(policy.interval),
             )
         )
+        self._warn(())
         await self._journal.record(
             "watch.verdict",
             "watch_release",
@@ -587,36 +531,36 @@ class DeploymentWorkflow:
             return
         self._approval.cancel()
         try:
-            self._set(approval=await _result(self._approval))
+            self._set(approval=await result(self._approval))
         except FailureError as error:
             workflow.logger.info("the approval ended with its deployment: %s", reason_of(error))
         self._approval = None
 
     async def _roll_back(self, reason: str) -> RollbackSummary:
         started = workflow.now()
-        previous = self._previous
+        previous, stop = self._previous, self._orders.stop
         request = RollbackRequest(
             application=self._request.application,
             environment=self._request.environment,
             from_version=self._request.version,
             to_version=self._rollback_version(previous),
-            actor=self._stop.actor if self._stop is not None else "erlmcp-deploy",
+            actor=stop.actor if stop is not None else "erlmcp-deploy",
             reason=reason or "no reason given",
             deployment_id=self._request.deployment_id,
             turn_held=True,
             plan=self._plan,
             previous=previous,
-            automatic=self._stop is None,
+            automatic=stop is None or stop.action == "alert",
         )
         try:
-            child = await self._start_child(
+            child = await self._children.start(
                 RollbackWorkflow.run,
                 request,
                 workflow_id=request.rollback_id,
                 summary=f"roll back {self._request.version}",
                 compensates=True,
             )
-            ended = await _result(child)
+            ended = await result(child)
         except (FailureError, ProcessError) as error:
             return RollbackSummary(
                 workflow_id=request.rollback_id,
@@ -677,9 +621,9 @@ class DeploymentWorkflow:
 
     async def _enter(self, state: DeploymentState, reason: str) -> None:
         """Take one edge, unless somebody pauses or stops the deployment; it is audited before it counts."""
-        await self._obey(workflow.wait_condition(lambda: self._paused_by is None))
+        await self._orders.unpaused()
         self._take_edge(state, reason)
-        await self._obey(self._journal.stored())
+        await self._orders.obey(self._journal.stored())
 
     def _take_edge(self, state: DeploymentState, reason: str) -> None:
         """Take one edge at once; the audit trail learns of it without holding it up."""
@@ -709,59 +653,30 @@ class DeploymentWorkflow:
     def _action(self) -> str:
         return f"deploy_{self._request.environment}"
 
-    async def _obey(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do the work, unless a stop comes first: people are obeyed at once, in every state."""
-        task = asyncio.ensure_future(work)
-        try:
-            await workflow.wait_condition(lambda: task.done() or self._stop is not None)
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-        if self._stop is not None:
-            raise _StoppedError
-        return task.result()
-
-    async def _start_child(
-        self,
-        run: Callable[[Any, Any], Awaitable[T]],
-        request: Any,
-        *,
-        workflow_id: str,
-        summary: str,
-        compensates: bool = False,
-    ) -> workflow.ChildWorkflowHandle[Any, T]:
-        """Start a child; if an earlier run of this deployment has left one, wait for it to end.
-
-        Args:
-            compensates: it is part of an end that has begun: no stop keeps it from starting, and it
-                outlives the deployment.
-        """
-        policy = ParentClosePolicy.ABANDON if compensates else ParentClosePolicy.REQUEST_CANCEL
-        for _ in range(CHILD_STARTS):
-            try:
-                child: workflow.ChildWorkflowHandle[Any, T] = await workflow.start_child_workflow(
-                    run, request, id=workflow_id, static_summary=summary, parent_close_policy=policy
-                )
-            except WorkflowAlreadyStartedError:
-                self._wait_for(f"the earlier {workflow_id} to end")
-                pause = workflow.sleep(5, summary=f"until the earlier {workflow_id} has ended")
-                await (pause if compensates else self._obey(pause))
-            else:
-                self._wait_for(None)
-                return child
-        raise ProcessError(f"an earlier {workflow_id} still runs; end it, then deploy again")
-
     # What it shows
 
     def _set(self, **changes: Any) -> None:
         self._status = self._status.model_copy(update=changes)
         workflow.set_current_details(presentation.deployment(self._status))
 
-    def _set_gate(self, result: GateResult) -> None:
-        brief = result.model_copy(update={"steps": tuple(_brief(s) for s in result.steps)})
+    def _set_gate(self, gate: GateResult) -> None:
+        brief = gate.model_copy(update={"steps": tuple(_brief(step) for step in gate.steps)})
         gates = {g.name: g for g in self._status.gates} | {brief.name: brief}
         self._set(gates=list(gates.values()))
+
+    def _set_compliance(self, report: ComplianceReport) -> None:
+        self._set(compliance=report)
+
+    def _warn(self, warnings: tuple[str, ...]) -> None:
+        """The spec's Warning: watched on, until it is stable again or rolled back."""
+        if warnings != self._status.warnings:
+            self._set(warnings=warnings)
+            self._journal.note(
+                "deployment.warning",
+                "watch_release",
+                "warning" if warnings else "stable",
+                reason="; ".join(warnings),
+            )
 
     def _wait_for(self, what: str | None) -> None:
         self._set(waiting_for=what)
@@ -802,7 +717,7 @@ class DeploymentWorkflow:
             refused = f"the approval is closed: it was {approval.state}"
         elif self._approval is None or self._early:
             self._early.append(EarlyDecision(verb=verb, message=message, at=workflow.now()))
-        elif not await self._pass_on(self._approval, str(verb), message):
+        elif not await self._children.pass_on(self._approval, str(verb), message):
             refused = "the approval has just been closed"
         if refused is not None:
             self._journal.note(
@@ -814,22 +729,6 @@ class DeploymentWorkflow:
                 reason=refused,
             )
 
-    async def _pass_on(
-        self, child: workflow.ChildWorkflowHandle[Any, Any], signal: str, message: Any
-    ) -> bool:
-        """Signal a child; one after the other, or the server may deliver them in another order.
-
-        Answers whether the child could still take it.
-        """
-        async with self._passing_on:
-            if child.done():
-                return False
-            try:
-                await child.signal(signal, message)
-            except FailureError:
-                return False
-            return True
-
     @workflow.signal
     def approval_changed(self, status: ApprovalStatus) -> None:
         if self._approval is not None:
@@ -838,6 +737,11 @@ class DeploymentWorkflow:
     @workflow.signal
     def canary_changed(self, status: CanaryStatus) -> None:
         self._set(canary=status)
+
+    @workflow.signal
+    def watch_changed(self, progress: WatchProgress) -> None:
+        """A running watch tells of failures and warnings."""
+        self._warn(progress.tally.warnings)
 
     @workflow.signal
     def turn_decided(self, decision: TurnDecision) -> None:
@@ -849,18 +753,20 @@ class DeploymentWorkflow:
 
     @workflow.signal
     async def pause(self, command: Command = UNSIGNED_COMMAND) -> None:
-        self._paused_by = command.actor or "unknown"
+        self._orders.paused_by = command.actor or "unknown"
         self._set(paused=True)
         await self._commanded("pause", command)
 
     @workflow.signal
     async def resume(self, command: Command = UNSIGNED_COMMAND) -> None:
-        self._paused_by = None
+        self._orders.paused_by = None
         self._set(paused=False)
         await self._commanded("resume", command)
 
     @workflow.signal
     async def promote(self, command: Command = UNSIGNED_COMMAND) -> None:
+        if self._status.state is S.DEPLOYING:
+            self._orders.promoted_by = command.actor or "unknown"
         await self._commanded("promote", command)
 
     @workflow.signal
@@ -871,17 +777,26 @@ class DeploymentWorkflow:
     def rollback(self, command: Command = UNSIGNED_COMMAND) -> None:
         self._halt("rollback", command)
 
+    @workflow.signal
+    def alert(self, alert: Alert = UNNAMED_ALERT) -> None:
+        """The monitoring system says that it is not well: as good as a failed check, and at once."""
+        command = Command(actor=ALERTING, reason=str(alert))
+        if self._touched and alert.counts(self._plan.settings.abort_on_alerts):
+            self._halt("alert", command)
+        else:
+            self._note_command("alert", command, "refused")
+
     def _halt(self, action: str, command: Command) -> None:
         """Stop, unless it has ended or is being rolled back already."""
         late = self._status.state.final or self._status.state is S.ROLLING_BACK
-        if self._stop is None and not late:
-            self._stop = _Stop(action, command.actor.strip()[:ACTOR_LENGTH] or "unknown", command.reason)
+        if not late:
+            self._orders.halt(Stop(action, command.actor.strip()[:ACTOR_LENGTH] or "unknown", command.reason))
         self._note_command(action, command, "refused" if late else "success")
 
     async def _commanded(self, action: str, command: Command) -> None:
         """Pass a command on to the canary, if there is one."""
         if self._canary is not None:
-            await self._pass_on(self._canary, action, command)
+            await self._children.pass_on(self._canary, action, command)
         self._note_command(action, command, "success")
 
     def _note_command(self, action: str, command: Command, status: str) -> None:
@@ -890,29 +805,10 @@ class DeploymentWorkflow:
         )
 
 
-async def _result(child: workflow.ChildWorkflowHandle[Any, T]) -> T:
-    """The child's result. Not waiting any more does not cancel the child: it is told to stop by signal."""
-    return await asyncio.shield(child)
-
-
-async def _all(work: list[Coroutine[Any, Any, Any]]) -> list[Any]:
-    """All of them in parallel; if one is cancelled or fails, so are the others."""
-    tasks = [asyncio.ensure_future(w) for w in work]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
+async def _awaited(task: asyncio.Task[None]) -> None:
+    await asyncio.shield(task)
 
 
 def _brief(report: StepReport) -> StepReport:
     """A report without its evidence, which the audit trail keeps."""
     return report.model_copy(update={"evidence": report.evidence[:5]})
-
-
-def _gaps(report: ComplianceReport) -> str:
-    return f"compliance: {len(report.gaps)} item(s) do not hold: " + "; ".join(
-        g.reason or g.item for g in report.gaps
-    )
