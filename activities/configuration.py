@@ -19,8 +19,9 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from domain.configuration import Configuration
-from domain.configuration_checks import nearest, problems
+from domain.configuration_checks import problems
 from domain.defaults import defaults_for
+from domain.findings import nearest
 from domain.merging import overlay
 from domain.model import Model
 from domain.secrets import clear_secrets, looks_secret

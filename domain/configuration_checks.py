@@ -5,11 +5,9 @@ Whatever would otherwise fail at three in the morning, or let something pass unm
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from datetime import timedelta
-from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -22,10 +20,11 @@ from domain.configuration import (
     MetricSettings,
     MonitoringLevel,
 )
+from domain.delivery_checks import deliveries
+from domain.findings import Finding, nearest
 from domain.gates import GateDefinition, GateType, OnFailure
 from domain.plan import overridden
 from domain.secrets import Path, clear_secrets
-from domain.strategy import RollbackStrategy
 from domain.triggers import ALL_GATES, GATE_ALIASES, SOAK_COMPLETE, TARGETS, TriggerRule
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -56,18 +55,6 @@ _SEVERITIES = ("critical", "high", "medium", "low", "info")
 _PAGERDUTY_SEVERITIES = ("critical", "error", "warning", "info")
 
 
-class Finding(NamedTuple):
-    """One thing that is wrong: where, what stands there, why it is wrong, and what to do.
-
-    `value` is none where it is absent, or must not be shown.
-    """
-
-    path: Path
-    value: Any
-    message: str
-    remedy: str
-
-
 def problems(configuration: Configuration) -> list[Finding]:
     """Everything that is wrong with a configuration whose fields are all well-formed."""
     findings: list[Finding] = []
@@ -84,15 +71,6 @@ def problems(configuration: Configuration) -> list[Finding]:
     ):
         findings.extend(check(configuration))
     return list({(f.path, f.message): f for f in findings}.values())
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A remedy for a name nobody knows: the one that was probably meant, else all there are."""
-    choices = sorted(known)
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"choose one of: {', '.join(choices)}" if choices else "there is nothing to choose from"
 
 
 def _names(configuration: Configuration) -> Iterator[Finding]:
@@ -161,12 +139,7 @@ def _environments(configuration: Configuration) -> Iterator[Finding]:
                 (*path, "canary", "initial_percentage"), 100, "leaves nothing to compare with",
                 "write less than 100, for example 10, or canary: null",
             )  # fmt: skip
-        if settings.rollback.strategy is not RollbackStrategy.IMMEDIATE:
-            yield Finding(
-                (*path, "rollback", "strategy"), settings.rollback.strategy,
-                "this version of the product rolls back at once and in no other way",
-                "write strategy: immediate",
-            )  # fmt: skip
+        yield from deliveries(path, settings)
         if settings.production:
             yield from _safe(configuration, name, settings, gates)
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from domain.canary import CanaryStatus
 from domain.deployment import Actor, Name
 from domain.model import Model
 from domain.plan import DeploymentPlan
@@ -67,6 +68,8 @@ class RollbackStatus(Model):
     started_at: datetime
     finished_at: datetime | None = None
     outcome: str | None = None
+    canary: CanaryStatus | None = None
+    """The steps of a gradual roll-back."""
 
     @property
     def succeeded(self) -> bool:

@@ -31,7 +31,7 @@ class RollbackSettings(Model):
 
     Attributes:
         strategy: how the earlier version takes over.
-        timeout: for one attempt.
+        timeout: after which no further attempt begins.
         max_attempts: before people are called.
         backup_version: where to go if the environment remembers no good version.
         steps: weights of a gradual roll-back.

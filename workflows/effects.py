@@ -86,6 +86,16 @@ def rollout(limit: timedelta) -> Options:
     )
 
 
+def hook(limit: timedelta) -> Options:
+    """A step of the service itself: it must bear being run again, but not for ever."""
+    return Options(
+        start_to_close_timeout=limit + timedelta(minutes=1),
+        heartbeat_timeout=timedelta(seconds=30),
+        retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
+        cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    )
+
+
 def watch(interval: timedelta) -> Options:
     """A watch: one short attempt per round; the next attempt is the next round."""
     return Options(

@@ -6,33 +6,48 @@ It runs on when the deployment that started it is gone, and never rolls back a r
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from datetime import datetime, timedelta
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.errors import INVALID_INPUT
-    from activities.signatures import KubernetesSignatures, PlanSignatures, WatchSignatures
+    from activities.signatures import HookSignatures, KubernetesSignatures, PlanSignatures, WatchSignatures
     from domain.analysis import Watch, WatchOutcome
     from domain.audit import AuditCategory
+    from domain.canary import CanaryRequest, CanarySettings, CanaryStatus
     from domain.deployment import Command, DeploymentRequest
     from domain.environment import Outcome, TurnAnswer, TurnDecision
+    from domain.hooks import Hook, HookFailure, HookRun
     from domain.notification import NotificationType
     from domain.plan import DeploymentPlan
+    from domain.recovery import recovery_watch, return_watch
     from domain.rollback import RollbackRequest, RollbackState, RollbackStatus
+    from domain.strategy import RollbackStrategy
     from domain.watches import verification_watch
     from domain.workload import ReleaseQuery, Restore, Track, WorkloadObservation
-    from workflows import effects, presentation, workload
+    from workflows import blue_green, effects, hot_upgrade, presentation, workload
+    from workflows.canary import CanaryWorkflow
     from workflows.failures import ProcessError, reason_of, see_through
+    from workflows.feature_flags import kill_flags
     from workflows.journal import Journal, show_in_visibility
     from workflows.turns import Turn, turn_request
 
 
+ERROR_RATE_VERIFIED = "error-rate-verified"
+"""Patch: a roll-back is verified by its error rate, too."""
+
+
 @workflow.defn(name="RollbackWorkflow")
 class RollbackWorkflow:
-    """Turn → target → restore → roll-out → verification, in at most ``max_attempts`` attempts."""
+    """Turn → target → flags off → hooks → the way back → verification → hooks, in ``max_attempts`` attempts.
+
+    The first attempt goes the way of the strategy; where that cannot work, and in all later attempts, the
+    earlier version is restored at once.
+    """
 
     @workflow.init
     def __init__(self, request: RollbackRequest | None = None) -> None:
@@ -51,6 +66,7 @@ class RollbackWorkflow:
             started_at=workflow.now(),
         )
         self._waiting: TurnDecision | None = None
+        self._hooked: set[str] = set()
         self._journal = Journal(
             deployment_id=request.deployment_id or request.rollback_id,
             application=request.application,
@@ -96,6 +112,7 @@ class RollbackWorkflow:
         """Find where to go, say so, and go there."""
         previous = await self._target(plan, decision)
         self._announce(previous)
+        await self._switch_flags_off(plan)
         await self._restore(plan, previous)
         return RollbackState.COMPLETED, f"{previous.version or 'the earlier state'} is live again"
 
@@ -170,12 +187,7 @@ class RollbackWorkflow:
             raise ProcessError("no earlier version is known to have been good here; name one with to_version")
         if wanted == request.from_version:
             raise ProcessError(f"{wanted} is the version to leave; name another with to_version")
-        found = await workflow.execute_activity_method(
-            KubernetesSignatures.find_release,
-            ReleaseQuery(target=plan.target, version=wanted, excluding=request.from_version),
-            summary=f"find {wanted} in the cluster",
-            **effects.cluster_write(plan.target.progress_deadline),
-        )
+        found = await self._find(plan, wanted)
         if found.exists:
             return found
         if previous is not None:
@@ -183,6 +195,23 @@ class RollbackWorkflow:
         raise ProcessError(
             f"no revision of {plan.target.deployment} runs {wanted}; "
             "deploy it again instead (erlmcp-deploy deploy)"
+        )
+
+    async def _find(self, plan: DeploymentPlan, wanted: str) -> WorkloadObservation:
+        """Where the wanted version can still be had, by the way this environment is delivered to."""
+        if plan.settings.hot_upgrade is not None:
+            return WorkloadObservation(exists=True, name=plan.target.deployment, version=wanted)
+        target = plan.target
+        if plan.settings.blue_green is not None:
+            colours = await blue_green.observe(target, "both sides")
+            if colours.idle.exists and colours.idle.version == wanted:
+                return colours.idle
+            target = target.on(colours.active)
+        return await workflow.execute_activity_method(
+            KubernetesSignatures.find_release,
+            ReleaseQuery(target=target, version=wanted, excluding=self._request.from_version),
+            summary=f"find {wanted} in the cluster",
+            **effects.cluster_write(target.progress_deadline),
         )
 
     def _announce(self, previous: WorkloadObservation) -> None:
@@ -235,10 +264,115 @@ class RollbackWorkflow:
             await workflow.sleep(timedelta(seconds=2 * attempt), summary="before the next attempt")
         raise ProcessError(f"the roll-back failed {settings.max_attempts} time(s): {failure}")
 
+    async def _switch_flags_off(self, plan: DeploymentPlan) -> None:
+        """The kill switch comes first: it works in seconds, and needs no pod."""
+        if not any(flag.kill_on_rollback for flag in plan.settings.feature_flags):
+            return
+        for reading in await kill_flags(plan, self._journal.deployment_id, workflow.info().run_id):
+            self._journal.note(
+                "rollback.flag_off",
+                "set_flag",
+                "success" if reading.percentage == 0 else "failed",
+                category=AuditCategory.ROLLBACK,
+                reason=reading.note,
+            )
+
     async def _attempt(
         self, plan: DeploymentPlan, previous: WorkloadObservation, attempt: int, deadline: datetime
     ) -> None:
+        settings = plan.settings.rollback
+        await self._run_hooks(plan, previous, settings.before, "before", attempt)
+        if not (attempt == 1 and await self._go_the_way_of_the_strategy(plan, previous)):
+            await self._restore_at_once(plan, previous, attempt, deadline)
+            await self._verify(plan, previous)
+        await self._run_hooks(plan, previous, settings.after, "after", attempt)
+
+    async def _go_the_way_of_the_strategy(self, plan: DeploymentPlan, previous: WorkloadObservation) -> bool:
+        """Whether the strategy had a way of its own, and it led back."""
+        way = self._way(plan, previous)
+        if way is None:
+            return False
+        name, work = way
+        try:
+            await work
+            await self._verify(plan, previous)
+        except (ProcessError, FailureError) as error:
+            if is_cancelled_exception(error):
+                raise
+            reason = str(error) if isinstance(error, ProcessError) else reason_of(error)
+            self._journal.note(
+                "rollback.strategy",
+                "rollback",
+                "failed",
+                category=AuditCategory.ROLLBACK,
+                reason=f"{name}: {reason}; restoring at once",
+            )
+            return False
+        return True
+
+    def _way(
+        self, plan: DeploymentPlan, previous: WorkloadObservation
+    ) -> tuple[RollbackStrategy, Coroutine[Any, Any, None]] | None:
+        settings = plan.settings
+        if not previous.exists or previous.version is None or settings.hot_upgrade is not None:
+            return None
+        if settings.blue_green is not None:
+            return RollbackStrategy.BLUE_GREEN, self._switch_back(plan, previous.version)
+        if settings.rollback.strategy is RollbackStrategy.GRADUAL and previous.template is not None:
+            return RollbackStrategy.GRADUAL, self._give_traffic_back(plan, previous, previous.version)
+        return None
+
+    async def _switch_back(self, plan: DeploymentPlan, version: str) -> None:
+        await blue_green.switch_back(plan, to_version=version, run_key=workflow.info().run_id)
+
+    async def _give_traffic_back(
+        self, plan: DeploymentPlan, previous: WorkloadObservation, version: str
+    ) -> None:
+        """Gradual: the earlier version is the canary of this roll-back.
+
+        Raises:
+            ProcessError: one of its steps failed.
+        """
+        serving = await workload.observe(plan.target, "what serves now")
+        if not serving.exists or serving.version == version:
+            raise ProcessError(f"{version} serves already" if serving.exists else "nothing serves")
+        settings, health = plan.settings.rollback, plan.triggers.health_checks
+        request = CanaryRequest(
+            deployment_id=self._journal.deployment_id,
+            actor=self._request.actor,
+            target=plan.target,
+            version=version,
+            image=previous.image or "",
+            replicas=max(previous.replicas, plan.target.replicas),
+            settings=CanarySettings(
+                initial_percentage=settings.steps[0],
+                increment_steps=settings.steps,
+                step_duration=settings.step_duration,
+                analysis_interval=min(health.check_interval, settings.step_duration),
+            ),
+            watch=return_watch(plan, version),
+            prometheus_url=plan.metrics.prometheus_url,
+            template=previous.template,
+        )
+        ended = await workflow.execute_child_workflow(
+            CanaryWorkflow.run,
+            request,
+            id=f"canary:{self._request.application}:{self._request.environment}:{version}",
+            static_summary=f"give the traffic back to {version}",
+        )
+        self._status = self._status.model_copy(update={"canary": ended})
+        if not ended.succeeded:
+            raise ProcessError(ended.reason or "the earlier version failed")
+
+    async def _restore_at_once(
+        self, plan: DeploymentPlan, previous: WorkloadObservation, attempt: int, deadline: datetime
+    ) -> None:
+        if plan.settings.hot_upgrade is not None:
+            await hot_upgrade.bring_back(plan, previous, run_key=f"{workflow.info().run_id}/{attempt}")
+            return
         target, run = plan.target, workflow.info().run_id
+        if plan.settings.blue_green is not None:
+            target = target.on((await blue_green.observe(target, "which side serves")).active)
         replicas = max(previous.replicas, target.replicas) if previous.exists else target.replicas
         left = max(deadline - workflow.now(), timedelta(seconds=30))
         limits = effects.cluster_write(min(target.progress_deadline, left))
@@ -264,23 +398,71 @@ class RollbackWorkflow:
                 failure="the restored version did not roll out",
             )
         await workload.remove_canary(target, limits)
-        await self._verify(plan, previous)
+
+    async def _run_hooks(
+        self,
+        plan: DeploymentPlan,
+        previous: WorkloadObservation,
+        hooks: tuple[Hook, ...],
+        when: str,
+        attempt: int,
+    ) -> None:
+        """Each hook once, in order; one that failed is run again by the next attempt.
+
+        Raises:
+            ProcessError: a hook failed that blocks.
+        """
+        for hook in hooks:
+            name = f"{when}-{hook.name}"
+            if name in self._hooked:
+                continue
+            run = HookRun(
+                key=f"{workflow.info().run_id}/{name}-{attempt}",
+                hook=hook,
+                target=plan.target,
+                image=previous.image,
+                deployment_id=self._journal.deployment_id,
+                variables={
+                    "FROM_VERSION": self._request.from_version,
+                    "TO_VERSION": previous.version or "",
+                    "ENVIRONMENT": self._request.environment,
+                },
+            )
+            report = await workflow.execute_activity_method(
+                HookSignatures.run_hook, run, summary=f"hook {name}", **effects.hook(hook.timeout)
+            )
+            self._journal.note(
+                "rollback.hook",
+                f"hook_{name}",
+                "success" if report.succeeded else "failed",
+                category=AuditCategory.ROLLBACK,
+                reason=report.reason,
+                log=report.log,
+            )
+            if report.succeeded:
+                self._hooked.add(name)
+            elif hook.on_failure is HookFailure.BLOCK:
+                raise ProcessError(f"hook {hook.name} failed: {report.reason}")
 
     async def _verify(self, plan: DeploymentPlan, previous: WorkloadObservation) -> None:
+        """Healthy again; and where errors are measured, few of them."""
         if not previous.exists or previous.version is None:
             return
-        policy = verification_watch(plan, previous.version)
-        if policy.health is None:
-            return
-        self._update(RollbackState.VERIFYING)
-        verdict = await workflow.execute_activity_method(
-            WatchSignatures.watch_release,
-            Watch(policy=policy, prometheus_url=plan.metrics.prometheus_url),
-            summary="verify the restored version",
-            **effects.watch(policy.interval),
-        )
-        if verdict.outcome is not WatchOutcome.PASSED:
-            raise ProcessError(f"the restored version is not well: {verdict.reason}")
+        for policy in (verification_watch(plan, previous.version), recovery_watch(plan, previous.version)):
+            errors = bool(policy.metrics)
+            if not errors and policy.health is None:
+                continue
+            if errors and not workflow.patched(ERROR_RATE_VERIFIED):
+                continue
+            self._update(RollbackState.VERIFYING)
+            verdict = await workflow.execute_activity_method(
+                WatchSignatures.watch_release,
+                Watch(policy=policy, prometheus_url=plan.metrics.prometheus_url),
+                summary="verify the error rate" if errors else "verify the restored version",
+                **effects.watch(policy.interval),
+            )
+            if verdict.outcome is not WatchOutcome.PASSED:
+                raise ProcessError(f"the restored version is not well: {verdict.reason}")
 
     async def _end(self, state: RollbackState, outcome: str) -> None:
         request = self._request
@@ -334,6 +516,11 @@ class RollbackWorkflow:
         self._turn.decided(decision)
         if self._turn.still_waits(decision):
             self._waiting = decision
+
+    @workflow.signal
+    def canary_changed(self, status: CanaryStatus) -> None:
+        """A gradual roll-back tells of its steps."""
+        self._status = self._status.model_copy(update={"canary": status})
 
     @workflow.query
     def status(self) -> RollbackStatus:

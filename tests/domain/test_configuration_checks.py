@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from domain.configuration import Configuration
-from domain.configuration_checks import Finding, problems
+from domain.configuration_checks import problems
 from domain.defaults import DEFAULTS
+from domain.findings import Finding
 from domain.merging import overlay
 
 PEOPLE = {
@@ -488,7 +489,38 @@ def test_accepted(changes: dict[str, Any]) -> None:
     assert found(changes) == []
 
 
-def test_a_strategy_that_is_not_there_yet_is_refused_instead_of_ignored() -> None:
-    findings = paths(found(production(rollback={"strategy": "blue_green"})))
+@pytest.mark.parametrize(
+    ("stage", "place"),
+    [
+        ({"rollback": {"strategy": "blue_green"}}, "rollback.strategy"),
+        ({"blue_green": {}}, "blue_green"),
+        ({"canary": None, "blue_green": {}, "rollback": {"strategy": "gradual"}}, "rollback.strategy"),
+        ({"feature_flags": [{"flag": "new-cart"}, {"flag": "new-cart"}]}, "feature_flags.1.flag"),
+        (
+            {"feature_flags": [{"flag": "new-cart", "step_duration": "10s"}]},
+            "feature_flags.0.analysis_interval",
+        ),
+        (
+            {
+                "rollback": {
+                    "before": [{"name": "migrate", "command": ["a"]}, {"name": "migrate", "command": ["b"]}]
+                }
+            },
+            "rollback.before.1.name",
+        ),
+    ],
+)
+def test_deliveries_that_contradict_each_other_are_refused(stage: dict[str, Any], place: str) -> None:
+    assert set(paths(found(production(**stage)))) == {f"environments.production.{place}"}
 
-    assert set(findings) == {"environments.production.rollback.strategy"}
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        {"canary": None, "blue_green": {}, "rollback": {"strategy": "blue_green"}},
+        {"rollback": {"strategy": "gradual"}},
+        {"canary": None, "hot_upgrade": {"pods": "app=erlmcp"}},
+    ],
+)
+def test_deliveries_that_fit_are_accepted(stage: dict[str, Any]) -> None:
+    assert found(production(**stage)) == []
