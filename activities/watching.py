@@ -3,210 +3,198 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
 
 import httpx
 from pydantic import ValidationError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+from temporalio.service import RPCError
 
-from activities.addresses import Address, AddressError
 from activities.errors import INVALID_CONFIGURATION, fail
-from activities.prometheus import Prometheus
+from activities.health import HealthChecks
+from activities.kubernetes.connection import ClusterConnection
+from activities.metrics.sources import MetricSources, NotConfiguredError
 from activities.signatures import WatchSignatures
 from domain.analysis import (
+    Due,
     HealthProbe,
     HealthReport,
     Metric,
     MetricReading,
     Round,
     Watch,
+    WatchProgress,
     WatchTally,
     WatchVerdict,
+    begin,
+    due,
     judge,
+    worth_reporting,
 )
 from domain.durations import format_duration
+
+logger = logging.getLogger(__name__)
 
 STILL_WATCHING = "StillWatching"
 """No verdict yet: the next attempt is the next round."""
 
-_LONGEST_BODY = 256 * 1024
+WATCH_CHANGED = "watch_changed"
+"""The signal that carries a `WatchProgress` to the workflow."""
+
+_LONGEST_MEASUREMENT = timedelta(seconds=45)
+"""Whatever a source's own timeout is: the attempt must end within its time."""
+_LONGEST_SILENCE = timedelta(seconds=5)
+_REPORT_TIMEOUT = timedelta(seconds=5)
 _SHORT_PAUSE = timedelta(seconds=2)
 _ATTEMPT_BUDGET_SECONDS = 10.0
 _SOONEST = timedelta(milliseconds=10)
 
 
 class WatchActivities(WatchSignatures):
-    """Measures over one shared HTTP client, which its creator closes."""
+    """Measures over one shared HTTP client, which its creator closes; `close` ends all else.
 
-    def __init__(self, http: httpx.AsyncClient, prometheus: Prometheus | None = None) -> None:
-        self._http = http
-        self._prometheus = prometheus or Prometheus(http)
+    Args:
+        cluster: where the Kubernetes API is, for metrics that ask it.
+        environment: what ``${NAME}`` in a web metric is taken from.
+    """
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        cluster: ClusterConnection | None = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._health = HealthChecks(http)
+        self._sources = MetricSources(http, cluster, environment)
+
+    async def close(self) -> None:
+        await self._sources.close()
 
     @activity.defn
     async def check_health(self, probe: HealthProbe) -> HealthReport:
-        return await self._check(probe)
+        return await self._health.check(probe)
 
     @activity.defn
     async def watch_release(self, watch: Watch) -> WatchVerdict:
-        """One attempt measures one round (several if they follow each other closely) and then fails on
-        purpose, so that its retry comes an interval later. What was counted travels in the heartbeat; if
-        it is lost with a worker, the watch begins anew: longer, never shorter.
+        """One attempt measures what is due at one moment (at several, if they follow each other closely) and
+        then fails on purpose, so that its retry comes when the next is due. What was counted travels in the
+        heartbeat; if it is lost with a worker, the watch begins anew, or where its input says: longer, never
+        shorter.
         """
-        policy = watch.policy
-        if policy.metrics and watch.prometheus_url is None:
-            fail(
-                INVALID_CONFIGURATION,
-                f"{policy.subject}: metrics {[m.name for m in policy.metrics]} are to be watched, "
-                "but metrics.prometheus_url is not set",
-            )
-        loop = asyncio.get_running_loop()
+        try:
+            for metric in watch.policy.metrics:
+                self._sources.check(metric, watch.prometheus_url)
+            return await self._watch(watch)
+        except NotConfiguredError as error:
+            fail(INVALID_CONFIGURATION, f"{watch.policy.subject}: {error}")
+
+    async def _watch(self, watch: Watch) -> WatchVerdict:
+        policy, loop = watch.policy, asyncio.get_running_loop()
         budget_ends = loop.time() + _ATTEMPT_BUDGET_SECONDS
-        tally = _resumed_tally()
+        tally, unreported = _resumed() or (watch.tally, False)
         if tally is None:
-            tally = WatchTally()
-            activity.heartbeat(tally)
-            if policy.initial_delay > timedelta(0):
-                await _pause(watch, tally, policy.initial_delay, budget_ends)
+            tally = begin(policy)
+            activity.heartbeat(tally, False)
+            if tally.clock > timedelta(0):
+                await _pause(watch, tally, tally.clock, budget_ends)
         while True:
-            activity.heartbeat(tally)
-            started = loop.time()
-            tally, verdict = judge(policy, tally, await self._measure(watch))
+            started, before = loop.time(), tally
+            async with _beating(before, unreported):
+                observed = await self._measure(watch, due(policy, before))
+            tally, verdict = judge(policy, before, observed, guard=watch.guard)
             if verdict is not None:
                 return verdict
-            activity.heartbeat(tally)
+            unreported = unreported or (watch.report and worth_reporting(before, tally))
+            activity.heartbeat(tally, unreported)
+            if unreported:
+                unreported = not await _report(watch, tally)
+                activity.heartbeat(tally, unreported)
             spent = timedelta(seconds=loop.time() - started)
-            await _pause(watch, tally, policy.interval, budget_ends, spent)
+            await _pause(watch, tally, tally.clock - before.clock, budget_ends, spent)
 
-    async def _measure(self, watch: Watch) -> Round:
-        policy = watch.policy
+    async def _measure(self, watch: Watch, wanted: Due) -> Round:
+        metrics = [metric for metric in watch.policy.metrics if metric.name in wanted.metrics]
         health, *readings = await asyncio.gather(
-            self._health(policy.health),
-            *(self._read(watch.prometheus_url or "", metric) for metric in policy.metrics),
+            self._check(watch.policy.health if wanted.health else None),
+            *(self._read(metric, watch.prometheus_url) for metric in metrics),
         )
-        named = zip((m.name for m in policy.metrics), readings, strict=True)
+        named = zip((m.name for m in metrics), readings, strict=True)
         return Round(health=health, readings=dict(named))
 
-    async def _health(self, probe: HealthProbe | None) -> HealthReport | None:
-        return None if probe is None else await self._check(probe)
+    async def _check(self, probe: HealthProbe | None) -> HealthReport | None:
+        if probe is None:
+            return None
+        timeout = min(probe.timeout, _LONGEST_MEASUREMENT)
+        return await self._health.check(probe.model_copy(update={"timeout": timeout}))
 
-    async def _read(self, url: str, metric: Metric) -> MetricReading:
-        if metric.baseline_query is None:
-            return await self._prometheus.query(url, metric.query)
-        reading, baseline = await asyncio.gather(
-            self._prometheus.query(url, metric.query), self._prometheus.query(url, metric.baseline_query)
-        )
-        if baseline.error is not None and reading.error is None:
-            return MetricReading(value=reading.value, error=f"its baseline: {baseline.error}")
-        return reading.model_copy(update={"baseline": baseline.value})
-
-    async def _check(self, probe: HealthProbe) -> HealthReport:
-        address = _address_of(probe)
-        outcomes = await asyncio.gather(*(self._ask(probe, address, path) for path in probe.paths))
-        checks = {path: text for path, (_, text) in zip(probe.paths, outcomes, strict=True)}
-        reasons = [
-            f"{path}: {text}" for path, (good, text) in zip(probe.paths, outcomes, strict=True) if not good
-        ]
-        return HealthReport(healthy=not reasons, reason="; ".join(reasons), checks=checks)
-
-    async def _ask(self, probe: HealthProbe, address: Address, path: str) -> tuple[bool, str]:
-        """Whether an endpoint says that all is well, and what it said."""
-        seconds = probe.timeout.total_seconds()
+    async def _read(self, metric: Metric, prometheus_url: str | None) -> MetricReading:
         try:
-            async with (
-                asyncio.timeout(seconds),
-                self._http.stream(
-                    "GET",
-                    address.at(path),
-                    auth=address.auth or httpx.USE_CLIENT_DEFAULT,
-                    timeout=seconds,
-                    follow_redirects=False,
-                ) as answer,
-            ):
-                if answer.status_code != httpx.codes.OK:
-                    return False, f"HTTP {answer.status_code}"
-                body = bytearray()
-                async for part in answer.aiter_bytes():
-                    body += part
-                    if len(body) > _LONGEST_BODY:
-                        return False, f"the answer is longer than {_LONGEST_BODY // 1024} KiB"
-                return _judge_body(probe, bytes(body), answer.headers.get("Content-Type", ""))
-        except (TimeoutError, httpx.TimeoutException):
-            return False, f"no answer within {format_duration(probe.timeout)}"
-        except httpx.ConnectError:
-            return False, f"no connection to {address}"
-        except (httpx.HTTPError, httpx.StreamError) as error:
-            return False, f"the request failed ({type(error).__name__})"
+            async with asyncio.timeout(_LONGEST_MEASUREMENT.total_seconds()):
+                return await self._sources.measure(metric, prometheus_url)
+        except TimeoutError:
+            return MetricReading(error=f"no answer within {format_duration(_LONGEST_MEASUREMENT)}")
 
 
-def _judge_body(probe: HealthProbe, body: bytes, content_type: str) -> tuple[bool, str]:
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind == "text/html":
-        return False, "an HTML page, not an answer of a health endpoint"
+@asynccontextmanager
+async def _beating(tally: WatchTally, unreported: bool) -> AsyncIterator[None]:
+    """Heartbeats beside a slow measurement: without them the server would take it for lost, for ever anew."""
+    timeout = activity.info().heartbeat_timeout or _LONGEST_SILENCE
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat(tally, unreported)
+            await asyncio.sleep(min(timeout / 3, _LONGEST_SILENCE).total_seconds())
+
+    beating = asyncio.create_task(beat())
     try:
-        document = json.loads(body)
-    except ValueError:
-        if kind.endswith("json"):
-            return False, "the answer is called JSON, but cannot be read as such"
-        return True, "HTTP 200"
-    if not isinstance(document, dict):
-        return True, "HTTP 200"
-    faults = list(_faults(probe, document))
-    return (False, ", ".join(faults)) if faults else (True, str(document.get("status", "HTTP 200")))
+        yield
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
 
 
-def _faults(probe: HealthProbe, document: dict[str, Any]) -> list[str]:
-    faults = []
-    status = document.get("status")
-    if "status" in document and str(status).lower() not in {word.lower() for word in probe.healthy_words}:
-        faults.append(f"status is {_shown(status)}, not one of {', '.join(probe.healthy_words)}")
-    for field in ("ready", "alive"):
-        value = document.get(field, True)
-        if value is not True and str(value).lower() != "true":
-            faults.append(f"{field} is {_shown(value)}")
-    version = document.get("version")
-    if probe.version is not None and version is not None and str(version) != probe.version:
-        faults.append(f"version is {_shown(version)}, not {probe.version}")
-    return faults
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value)[:80]
-
-
-def _address_of(probe: HealthProbe) -> Address:
-    """A wrong address is the configuration's fault, and no round of measuring will mend it."""
-    try:
-        return Address.parse(probe.base_url)
-    except AddressError as error:
-        fail(
-            INVALID_CONFIGURATION,
-            f"health.url: {error}; write for example http://erlmcp.erlmcp-prod.svc:8080",
-        )
-
-
-def _resumed_tally() -> WatchTally | None:
-    """What the attempts before this one have counted, if it is still known."""
+def _resumed() -> tuple[WatchTally, bool] | None:
+    """What the attempts before this one have counted and not yet reported, if it is still known."""
     details = activity.info().heartbeat_details
     if not details:
         return None
     try:
-        return WatchTally.model_validate(details[0])
+        return WatchTally.model_validate(details[0]), details[1:2] == [True]
     except ValidationError:
         return None
+
+
+async def _report(watch: Watch, tally: WatchTally) -> bool:
+    """Tell the workflow; whether it was told. If not, the next report carries all that was counted."""
+    info, progress = activity.info(), WatchProgress(subject=watch.policy.subject, tally=tally)
+    try:
+        workflow = activity.client().get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
+        await workflow.signal(WATCH_CHANGED, progress, rpc_timeout=_REPORT_TIMEOUT)
+    except (RPCError, TimeoutError, OSError, RuntimeError) as error:
+        logger.warning(
+            "%s: the workflow could not be told (%s), trying again in the next round",
+            watch.policy.subject,
+            error,
+        )
+        return False
+    return True
 
 
 async def _pause(
     watch: Watch, tally: WatchTally, pause: timedelta, budget_ends: float, spent: timedelta = timedelta(0)
 ) -> None:
-    """Until the next round: a short pause is slept here, a long one lies between two attempts."""
+    """Until something is due: a short pause is slept here, a long one lies between two attempts."""
     rest = max(pause - spent, _SOONEST)
     ends = asyncio.get_running_loop().time() + rest.total_seconds()
     if pause >= _SHORT_PAUSE or ends > budget_ends:
+        guard = ", on guard" if watch.guard else ""
         raise ApplicationError(
-            f"{watch.policy.subject}: {tally.rounds} of {watch.policy.rounds} rounds",
+            f"{watch.policy.subject}: {tally.rounds} of {watch.policy.rounds} rounds{guard}",
             type=STILL_WATCHING,
             next_retry_delay=rest,
             category=ApplicationErrorCategory.BENIGN,

@@ -51,6 +51,7 @@ class World:
         self.traffic: TrafficGenerator
         self.worker: SupervisedProcess | None = None
         self._fronts: dict[tuple[str, str], int] = {}
+        self._service_fronts: dict[tuple[str, str], int] = {}
         self._kubeconfig: Path | None = None
         self._shares: client.AppsV1Api
 
@@ -63,6 +64,7 @@ class World:
         flavour: Flavour = "python",
         times: Times | None = None,
         environments: Sequence[str] = ("production",),
+        blue_green: Sequence[str] = (),
         changes: Mapping[str, Any] | None = None,
         temporal: TemporalServer | None = None,
         kubernetes: Kubernetes | None = None,
@@ -75,6 +77,8 @@ class World:
         """Start what is not given, write deployment.yaml, and start no worker yet.
 
         Args:
+            blue_green: those of the environments that switch between two sides; their health and traffic go
+                through the Service.
             changes: merged over the sandbox's deployment.yaml.
             worker_kubeconfig: what the worker talks to instead of the API server (a proxy with faults).
             prefix: of the namespaces; worlds that share a cluster need different ones.
@@ -92,18 +96,27 @@ class World:
             world.slack = await stack.enter_async_context(
                 SlackServer.start(channels=("deployments", "alerts", "incidents"))
             )
-            await world._start_services(stack, environments)
+            await world._start_services(stack, environments, blue_green)
             await world._start_metrics(stack, environments[-1], traffic_rate)
             world._write_configuration(changes)
             stack.push_async_callback(world.stop_worker)
             yield world
 
-    async def _start_services(self, stack: AsyncExitStack, environments: Sequence[str]) -> None:
+    async def _start_services(
+        self, stack: AsyncExitStack, environments: Sequence[str], blue_green: Sequence[str]
+    ) -> None:
         tracks = [(self.namespace(e), track) for e in environments for track in ("stable", "canary")]
+        tracks += [(self.namespace(e), side) for e in blue_green for side in ("blue", "green")]
+        services = (APPLICATION, f"{APPLICATION}-canary")
         self._fronts = {track: free_port() for track in tracks}
+        self._service_fronts = {(self.namespace(e), s): free_port() for e in blue_green for s in services}
         self.services = await stack.enter_async_context(
             ServiceRunner(
-                self.kubernetes.kubeconfig_path, APPLICATION, self._fronts, self.data_dir / "services"
+                self.kubernetes.kubeconfig_path,
+                APPLICATION,
+                self._fronts,
+                self.data_dir / "services",
+                services=self._service_fronts,
             )
         )
 
@@ -113,12 +126,16 @@ class World:
             MetricsTarget(f"127.0.0.1:{port}", {"namespace": namespace, "track": track}, APPLICATION)
             for (namespace, track), port in self._fronts.items()
         ]
-        self.metrics = await stack.enter_async_context(start_metrics(targets, self.data_dir / "metrics"))
+        self.metrics = await stack.enter_async_context(
+            start_metrics(targets, self.data_dir / "metrics", kubeconfig=self.kubernetes.kubeconfig_path)
+        )
         api = client.ApiClient(await self.kubernetes.client_configuration())
         stack.push_async_callback(api.close)
         self._shares = client.AppsV1Api(api)
         namespace = self.namespace(environment)
         urls = {track: self.services.url(namespace, track) for track in ("stable", "canary")}
+        if (namespace, APPLICATION) in self._service_fronts:
+            urls = {"stable": self.services.service_url(namespace, APPLICATION)}
         self.traffic = await stack.enter_async_context(
             TrafficGenerator(urls, lambda: self.canary_share(namespace), traffic_rate)
         )
@@ -156,6 +173,7 @@ class World:
         places = Places(
             repository=self.repository,
             fronts=self._fronts,
+            services=self._service_fronts,
             prometheus_url=self.metrics.url,
             slack_api_url=self.slack.api_url,
             prefix=self.prefix,

@@ -108,8 +108,11 @@ async def compose(
             store = await stack.enter_async_context(SqliteAuditStore.open(settings.audit_store))
             ledger = await stack.enter_async_context(EffectsLedger.open(settings.ledger))
             http = await stack.enter_async_context(httpx.AsyncClient())
-            cluster = KubernetesActivities(ClusterConnection.from_environment(environment))
-            stack.push_async_callback(cluster.close)
+            connection = ClusterConnection.from_environment(environment)
+            cluster = KubernetesActivities(connection)
+            watching = WatchActivities(http, connection, environment)
+            for holder in (cluster, watching):
+                stack.push_async_callback(holder.close)
             slack = SlackChannel(
                 configuration.notification_channels.slack,
                 ledger,
@@ -126,7 +129,7 @@ async def compose(
                         PlanActivities(settings.config),
                         TurnActivities(client, DEPLOYMENTS_QUEUE),
                         cluster,
-                        WatchActivities(http),
+                        watching,
                         NotificationActivities([slack]),
                         AuditActivities(store),
                     ),

@@ -1,7 +1,7 @@
 """Metrics of the sandbox: a Prometheus that scrapes the deployed services, and the traffic they measure.
 
 The real Prometheus is used where it is installed (Debian: ``apt-get install prometheus``), else a stand-in
-that scrapes the same targets and answers instant queries of a subset of PromQL.
+that scrapes the same targets and answers instant and range queries of a subset of PromQL.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ from typing import Literal
 
 from sandbox.metrics.embedded import serve_embedded
 from sandbox.metrics.prometheus import run_prometheus
+from sandbox.metrics.restarts import export_restarts
 from sandbox.metrics.target import MetricsTarget
 from sandbox.metrics.traffic import TrafficGenerator
 
@@ -31,14 +32,21 @@ class MetricsServer:
 
 @contextlib.asynccontextmanager
 async def start_metrics(
-    targets: Sequence[MetricsTarget], data_dir: Path, *, engine: Engine | None = None
+    targets: Sequence[MetricsTarget],
+    data_dir: Path,
+    *,
+    engine: Engine | None = None,
+    kubeconfig: Path | None = None,
 ) -> AsyncIterator[MetricsServer]:
-    """Scrape ``targets`` every second and answer ``/api/v1/query``.
+    """Scrape ``targets`` every second and answer ``/api/v1/query`` and ``/api/v1/query_range``.
 
-    ``engine`` None takes the real Prometheus if it is on PATH. Raises ``ProcessFailedError`` when it does
-    not start.
+    ``engine`` None takes the real Prometheus if it is on PATH. With ``kubeconfig`` the container restarts of
+    that cluster are scraped as well. Raises ``ProcessFailedError`` when the server does not start.
     """
     chosen: Engine = engine or ("prometheus" if shutil.which("prometheus") else "embedded")
-    serving = run_prometheus(targets, data_dir) if chosen == "prometheus" else serve_embedded(targets)
-    async with serving as url:
-        yield MetricsServer(url, chosen)
+    async with contextlib.AsyncExitStack() as stack:
+        scraped = list(targets)
+        if kubeconfig is not None:
+            scraped.append(await stack.enter_async_context(export_restarts(kubeconfig)))
+        serving = run_prometheus(scraped, data_dir) if chosen == "prometheus" else serve_embedded(scraped)
+        yield MetricsServer(await stack.enter_async_context(serving), chosen)

@@ -16,9 +16,11 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from sandbox.asgi import serve
+from sandbox.kubernetes.emulator import Emulator
 from sandbox.metrics import MetricsTarget, TrafficGenerator, start_metrics
 from sandbox.metrics.promql import Matrix, QueryError, evaluate
 from sandbox.metrics.series import SeriesStore, parse_exposition
+from tests.activities.kubernetes.workload import Onlooker
 
 _NEEDS_PROMETHEUS = pytest.mark.skipif(
     shutil.which("prometheus") is None,
@@ -58,6 +60,12 @@ async def _query(url: str, query: str, at: float | None = None) -> httpx.Respons
         return await http.post(
             f"{url}/api/v1/query", data={"query": query} | ({"time": str(at)} if at else {})
         )
+
+
+async def _query_range(url: str, query: str, start: Any, end: Any, step: Any) -> httpx.Response:
+    asked = {"query": query, "start": start, "end": end, "step": step}
+    async with httpx.AsyncClient() as http:
+        return await http.post(f"{url}/api/v1/query_range", data=asked)
 
 
 async def _scraped(service: GrowingService, times: int) -> None:
@@ -139,6 +147,75 @@ async def test_the_stand_in_scrapes_a_service_with_the_labels_of_its_front(
         wrong = await _query(metrics.url, "sum(rate(")
         assert wrong.status_code == 400
         assert (wrong.json()["status"], wrong.json()["errorType"]) == ("error", "bad_data")
+
+
+async def test_a_range_of_the_stand_in_is_what_it_says_at_each_moment(
+    service: tuple[GrowingService, MetricsTarget], tmp_path: Path
+) -> None:
+    growing, target = service
+    async with start_metrics([target], tmp_path, engine="embedded") as metrics:
+        await _scraped(growing, 4)
+        end = round(time.time() - 0.5, 3)  # a scrape under way belongs to a later moment
+        moments = [end - 2, end - 1.5, end - 1, end - 0.5, end]
+
+        for query in (f"sum(rate({_TOTAL}[3s]))", "2 * 3"):
+            answer = (await _query_range(metrics.url, query, end - 2, end, 0.5)).json()["data"]
+            said: dict[float, float] = {}
+            for moment in moments:
+                data = (await _query(metrics.url, query, moment)).json()["data"]
+                said |= {round(moment, 3): value for value in _from_json(data).values()}
+            [row] = answer["result"]
+            assert answer["resultType"] == "matrix"
+            assert {moment: float(value) for moment, value in row["values"]} == pytest.approx(said)
+
+        # and what Prometheus would refuse is refused
+        for start, step, reason in (
+            (end + 1, 1, "end timestamp"),
+            (end - 20, 0.001, "11,000 points"),
+            (end - 2, 0, "zero or negative"),
+            (end - 2, "15s", "seconds only"),
+        ):
+            refused = await _query_range(metrics.url, "up", start, end, step)
+            assert refused.status_code == 400
+            assert reason in refused.json()["error"]
+        assert (await _query_range(metrics.url, "up[5m]", end, end, 1)).status_code == 400
+
+
+async def test_restarts_of_the_clusters_containers_can_be_queried(emulator: Emulator, tmp_path: Path) -> None:
+    async with (
+        Onlooker.at(emulator.access) as onlooker,
+        start_metrics([], tmp_path, kubeconfig=emulator.kubeconfig_path) as metrics,
+    ):
+        # given a pod whose kubelet is the test
+        pods = "/api/v1/namespaces/crashing/pods"
+        await onlooker.ask("POST", "/api/v1/namespaces", {"metadata": {"name": "crashing"}})
+        spec = {"containers": [{"name": "main", "image": "x"}], "nodeSelector": {"test": "kubelet"}}
+        await onlooker.ask("POST", pods, {"metadata": {"name": "erlmcp-0"}, "spec": spec})
+
+        async def show(restarts: int) -> None:
+            status = {"name": "main", "restartCount": restarts, "ready": True, "image": "x", "imageID": "x"}
+            patch = {"status": {"containerStatuses": [status]}}
+            await onlooker.ask(
+                "PATCH", f"{pods}/erlmcp-0/status", patch, content_type="application/merge-patch+json"
+            )
+
+        async def wait_for(query: str, wanted: float) -> None:
+            async with asyncio.timeout(60):
+                while True:
+                    result = (await _query(metrics.url, query)).json()["data"]["result"]
+                    if [float(row["value"][1]) for row in result] >= [wanted]:
+                        return
+                    await asyncio.sleep(0.1)
+
+        # when it crashes
+        series = 'kube_pod_container_status_restarts_total{namespace="crashing",pod=~"erlmcp-.*"}'
+        await show(0)
+        await wait_for(f"{series} + 1", 1)
+        await show(3)
+
+        # then the restarts and their rate are there
+        await wait_for(series, 3)
+        await wait_for(f"max(increase({series}[1m])) / 1", 1)
 
 
 @pytest.mark.parametrize(
