@@ -1,6 +1,6 @@
 # Needs Python 3.11 or later, git and make; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo test bench lint lock clean
 
 UV_VERSION := 0.13.9
 VENV := .venv
@@ -22,6 +22,9 @@ demo: $(INSTALLED) ## Deploy a sample service on this machine; DEMO_ARGS=--yes a
 
 test: $(INSTALLED) ## Run the tests; TEST_ARGS="-k audit" runs some
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest $(TEST_ARGS)
+
+bench: $(INSTALLED) ## Measure, as ratios within one run
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m sandbox.bench
 
 lint: $(INSTALLED) ## Check style, format and types
 	$(BIN)/ruff check
