@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Replayer
 
@@ -92,6 +93,13 @@ class Story:
         handle = await self.start(version, environment)
         await self.approve(handle)
         return await result(handle)
+
+    async def serves(self, environment: str = "production", requests: int = 5) -> set[str]:
+        """The versions that answer where the stable track is asked."""
+        url = self.world.services.url(self.world.namespace(environment))
+        async with httpx.AsyncClient(timeout=5) as http:
+            answers = [(await http.get(f"{url}/health")).json() for _ in range(requests)]
+        return {str(answer.get("version")) for answer in answers}
 
     async def shown_state(self, handle: WorkflowHandle[Any, Any]) -> str:
         """The state the server shows, whether or not a worker lives."""
