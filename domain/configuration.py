@@ -41,7 +41,7 @@ LATENCY_P95_QUERY = (
 LATENCY_P99_QUERY = LATENCY_P95_QUERY.replace("0.95", "0.99")
 CRASH_RATE_QUERY = (
     'max(increase(kube_pod_container_status_restarts_total{{namespace="{namespace}",'
-    'pod=~"{application}-.*"}}[{window}])) / {window_minutes}'
+    'pod=~"{pod}"}}[{window}])) / {window_minutes}'
 )
 
 Template = Annotated[str, StringConstraints(min_length=1)]
@@ -99,7 +99,8 @@ class HealthSettings(Model):
 
 
 class MetricSettings(Model):
-    """Queries of the metric source; ``{window}`` and ``{selector}`` are replaced besides the usual names.
+    """Queries of the metric source; ``{window}``, ``{selector}`` and ``{pod}`` (a pattern of the pods'
+    names) are replaced besides the usual names.
 
     Attributes:
         prometheus_url: base address of the Prometheus HTTP API; none switches metrics off.

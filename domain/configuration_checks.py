@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from pydantic import ValidationError
 
+from domain.analysis.checks import problems as analysis_problems
 from domain.approval import OnTimeout, identity
 from domain.configuration import (
     ApplicationSettings,
@@ -286,6 +287,8 @@ def _applications(configuration: Configuration) -> Iterator[Finding]:
                 (*path, "tag"), application.tag, "would check out the same commit for every version",
                 "write for example v{version}",
             )  # fmt: skip
+        for where, value, fault, remedy in analysis_problems(application.analysis):
+            yield Finding((*path, "analysis", *where), value, fault, remedy)
         for environment, settings in configuration.environments.items():
             yield from _application_in(path, name, application, environment, settings)
 
@@ -368,8 +371,7 @@ def _templates(
         _, finding = _filled(place("metrics", field), getattr(metrics, field), names, promql=True)
         if finding is not None:
             yield finding
-    known = {k: v for k, v in names.items() if k != "version"}
-    known |= {"selector": "", "window": "5m", "window_minutes": "5"}
+    known = names | {"selector": "", "pod": "", "window": "5m", "window_minutes": "5"}
     for field in ("error_rate", "latency_p95", "latency_p99", "crash_rate"):
         _, finding = _filled(place("metrics", field), getattr(metrics, field), known, promql=True)
         if finding is not None:

@@ -13,6 +13,11 @@ from domain.model import Model
 Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A limit: nothing compares as too much with NaN or infinity, so neither is one."""
 
+TRIGGER_NAMES = frozenset(
+    {"health_checks", "error_rate", "error_rate_increase", "latency_p95", "latency_p99", "crash_rate"}
+)
+"""How verdicts name the triggers; metrics of an application have other names."""
+
 
 class HealthTrigger(Model):
     """Health checks.
@@ -34,7 +39,8 @@ class ErrorRateTrigger(Model):
     Attributes:
         threshold: percent of the requests.
         window: that is looked back over.
-        comparison: ``baseline`` also holds a canary against the stable version; ``absolute`` does not.
+        comparison: ``baseline`` also holds a canary against the stable version, and warns in Monitoring of an
+            error rate that is much higher than before the deployment; ``absolute`` does not.
     """
 
     threshold: Number = 5
@@ -69,10 +75,10 @@ class CrashRateTrigger(Model):
 
 
 class CanaryFailureTrigger(Model):
-    """A canary that does worse than the stable version.
+    """A canary that does worse than the stable version, or a new side that does worse than before the switch.
 
     Attributes:
-        error_rate_increase: percent above the stable version's error rate.
+        error_rate_increase: percent above that error rate.
         rollback_to: where to go then.
     """
 
@@ -81,7 +87,7 @@ class CanaryFailureTrigger(Model):
 
 
 class RollbackTriggers(Model):
-    """The spec's ``automatic_rollback_triggers``.
+    """The spec's ``automatic_rollback_triggers``: one policy, held to during the canary and Monitoring.
 
     Attributes:
         health_checks: consecutive failures.

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from domain.analysis import HealthProbe, Metric, WatchPolicy
-from domain.configuration import MonitoringLevel, RollbackPolicy
-from domain.durations import format_duration
+from domain.analysis.settings import Occasion
+from domain.blue_green import BlueGreenSettings
+from domain.configuration import RollbackPolicy
 from domain.feature_flags import FlagRollout
 from domain.plan import DeploymentPlan
+from domain.watched_metrics import View, application_metrics, trigger_metrics
 from domain.workload import Track
+
+_TOLD_APART = 0.5
+"""A step that decides goes on only if at least half of its measurements told something."""
 
 
 def health_probe(
@@ -32,104 +38,54 @@ def health_probe(
     )
 
 
-def _metric_limits(
-    plan: DeploymentPlan, track: Track, error_rate_limit: float, *, span: timedelta, interval: timedelta
-) -> tuple[Metric, ...]:
-    """The metrics of a track over a watch of `span`, measured every `interval`.
+def _view(
+    plan: DeploymentPlan,
+    version: str,
+    *,
+    span: timedelta,
+    interval: timedelta,
+    track: Track = Track.STABLE,
+    before: datetime | None = None,
+) -> View:
+    return View(plan=plan, version=version, track=track, span=span, interval=interval, before=before)
 
-    A measurement looks back over its window, and must not see what was before the watch: windows are at
-    most half the watch, and nothing is judged before the first whole one.
-    """
-    metrics, triggers, level = plan.metrics, plan.triggers, plan.settings.monitoring
-    if metrics.prometheus_url is None or level is MonitoringLevel.BASIC:
-        return ()
-    watched = metrics.stable_selector if track is Track.STABLE else metrics.canary_selector
-    names = {
-        "application": plan.application,
-        "namespace": plan.target.namespace,
-        "environment": plan.environment,
-    }
 
-    def within(window: timedelta) -> timedelta:
-        return min(window, span / 2)
-
-    def warm_up(window: timedelta) -> int:
-        return max(0, math.ceil(within(window) / interval) - 1)
-
-    def query(template: str, window: timedelta, selector: str) -> str:
-        window = within(window)
-        minutes = max(window.total_seconds() / 60, 1 / 60)
-        return template.format(
-            **names, selector=selector, window=format_duration(window), window_minutes=f"{minutes:g}"
-        )
-
-    rate, latency, crash = triggers.error_rate, triggers.latency, triggers.crash_rate
-    compared = track is Track.CANARY and rate.comparison == "baseline"
-    limits = [
-        Metric(
-            name="error_rate",
-            query=query(metrics.error_rate, rate.window, watched),
-            limit=error_rate_limit,
-            unit="%",
-            baseline_query=query(metrics.error_rate, rate.window, metrics.stable_selector)
-            if compared
-            else None,
-            max_increase=triggers.canary_failure.error_rate_increase if compared else None,
-            no_data=metrics.no_data,
-            error_limit=metrics.error_limit,
-            warm_up=warm_up(rate.window),
-        )
-    ]
-    if level is MonitoringLevel.FULL:
-        for name, template, threshold in (
-            ("latency_p95", metrics.latency_p95, latency.p95_threshold),
-            ("latency_p99", metrics.latency_p99, latency.p99_threshold),
-        ):
-            limits.append(
-                Metric(
-                    name=name,
-                    query=query(template, latency.window, watched),
-                    limit=threshold.total_seconds(),
-                    unit="s",
-                    no_data=metrics.no_data,
-                    error_limit=metrics.error_limit,
-                    warm_up=warm_up(latency.window),
-                )
-            )
-        limits.append(
-            Metric(
-                name="crash_rate",
-                query=query(metrics.crash_rate, crash.window, watched),
-                limit=crash.threshold,
-                unit=" per pod and minute",
-                no_data=metrics.no_data,
-                error_limit=metrics.error_limit,
-                warm_up=warm_up(crash.window),
-            )
-        )
-    return tuple(limits)
+def _watch(
+    view: View,
+    subject: str,
+    health: HealthProbe | None,
+    metrics: Iterable[Metric],
+    *,
+    inconclusive_limit: float = 1.0,
+) -> WatchPolicy:
+    """A watch of one view; its first round is an interval after its beginning, its last at its end."""
+    return WatchPolicy(
+        subject=subject,
+        interval=view.interval,
+        initial_delay=view.interval,
+        rounds=max(1, math.ceil(view.span / view.interval)),
+        health=health,
+        consecutive_failures=view.plan.triggers.health_checks.consecutive_failures,
+        metrics=tuple(metrics),
+        inconclusive_limit=inconclusive_limit,
+        score=view.plan.analysis.score,
+    )
 
 
 def canary_watch(plan: DeploymentPlan, version: str) -> WatchPolicy:
-    """The analysis of one canary step: canary health, and the error rate against limit and stable side."""
+    """The analysis of one canary step: canary health, and the triggers against limits and stable side."""
     canary = plan.settings.canary
     if canary is None:
         raise ValueError(f"{plan.environment} has no canary")
-    return WatchPolicy(
-        subject=f"canary {version}",
-        interval=canary.analysis_interval,
-        initial_delay=canary.analysis_interval,
-        rounds=max(1, math.ceil(canary.step_duration / canary.analysis_interval)),
-        health=health_probe(plan, version, Track.CANARY),
-        consecutive_failures=plan.triggers.health_checks.consecutive_failures,
-        metrics=_metric_limits(
-            plan,
-            Track.CANARY,
-            canary.rollback_threshold,
-            span=canary.step_duration,
-            interval=canary.analysis_interval,
-        ),
-        inconclusive_limit=0.5,
+    view = _view(
+        plan, version, span=canary.step_duration, interval=canary.analysis_interval, track=Track.CANARY
+    )
+    return _watch(
+        view,
+        f"canary {version}",
+        health_probe(plan, version, Track.CANARY),
+        (*trigger_metrics(view, canary.rollback_threshold), *application_metrics(view, Occasion.CANARY)),
+        inconclusive_limit=_TOLD_APART,
     )
 
 
@@ -146,44 +102,116 @@ def verification_watch(plan: DeploymentPlan, version: str) -> WatchPolicy:
     )
 
 
-def monitoring_watch(plan: DeploymentPlan, version: str) -> WatchPolicy:
-    """Monitoring: the rollback triggers of the environment's level for its soak duration."""
-    health, soak = plan.triggers.health_checks, plan.settings.soak_duration
-    metrics = _metric_limits(
-        plan,
-        Track.STABLE,
-        plan.triggers.error_rate.threshold,
-        span=max(soak, health.check_interval),
-        interval=health.check_interval,
-    )
-    if plan.settings.rollback_strategy is RollbackPolicy.ON_FAILURE:
-        metrics = ()
-    return WatchPolicy(
-        subject=f"monitoring of {version}",
-        interval=health.check_interval,
-        initial_delay=health.check_interval,
-        rounds=max(1, math.ceil(soak / health.check_interval)),
-        health=health_probe(plan, version),
-        consecutive_failures=health.consecutive_failures,
-        metrics=metrics,
-    )
+def monitoring_watch(plan: DeploymentPlan, version: str, before: datetime | None = None) -> WatchPolicy:
+    """Monitoring: the rollback triggers of the environment's level for its soak duration.
+
+    With `before`, a moment just before the deployment, an error rate that is much higher than it was then is
+    a warning: other traffic may be the reason, so that only the absolute threshold rolls back.
+    """
+    interval, soak = plan.triggers.health_checks.check_interval, plan.settings.soak_duration
+    view = _view(plan, version, span=max(soak, interval), interval=interval, before=before)
+    metrics: tuple[Metric, ...] = ()
+    if plan.settings.rollback_strategy is not RollbackPolicy.ON_FAILURE:
+        threshold = plan.triggers.error_rate.threshold
+        metrics = (
+            *trigger_metrics(view, threshold, worse_than_before=True),
+            *application_metrics(view, Occasion.MONITORING),
+        )
+    return _watch(view, f"monitoring of {version}", health_probe(plan, version), metrics)
 
 
 def preview_watch(plan: DeploymentPlan, version: str) -> WatchPolicy:
-    """Blue/green, before the switch: the new side alone, at the canary's address."""
-    raise NotImplementedError
+    """Blue/green, before the switch: the new side alone, at the canary's address.
+
+    It has no traffic of customers yet, so that metrics may well have no data. ``plan.target.side`` names the
+    new side; without one the metrics are those of the canary's selector.
+    """
+    settings = _blue_green(plan)
+    view = _view(
+        plan,
+        version,
+        span=settings.preview_checks,
+        interval=min(settings.analysis_interval, settings.preview_checks),
+        track=Track.CANARY,
+    )
+    metrics = (
+        *trigger_metrics(view, plan.triggers.error_rate.threshold),
+        *application_metrics(view, Occasion.PREVIEW),
+    )
+    return _watch(view, f"preview of {version}", health_probe(plan, version, Track.CANARY), metrics)
 
 
 def switched_watch(plan: DeploymentPlan, version: str, before: datetime) -> WatchPolicy:
-    """Blue/green, after the switch; the baseline is what was measured at `before`."""
-    raise NotImplementedError
+    """Blue/green, after the switch; the baseline is what was measured at `before`.
+
+    ``plan.target.side`` names the new side, as its pods carry it as their track.
+    """
+    settings = _blue_green(plan)
+    view = _view(
+        plan,
+        version,
+        span=settings.watch,
+        interval=min(settings.analysis_interval, settings.watch),
+        before=before,
+    )
+    return _watch(
+        view,
+        f"{version} after the switch",
+        health_probe(plan, version),
+        (
+            *trigger_metrics(view, plan.triggers.error_rate.threshold),
+            *application_metrics(view, Occasion.SWITCHED),
+        ),
+        inconclusive_limit=_TOLD_APART,
+    )
 
 
 def node_watch(plan: DeploymentPlan, version: str, health_url: str | None) -> WatchPolicy:
-    """One hot-upgraded node: its health, and the service's metrics."""
-    raise NotImplementedError
+    """One hot-upgraded node: its health, and the service's metrics.
+
+    Without an address of the node, the service's health is checked, whose other nodes run another version.
+    """
+    settings = plan.settings.hot_upgrade
+    if settings is None:
+        raise ValueError(f"{plan.environment} has no hot_upgrade")
+    if health_url is None:
+        health = health_probe(plan, None)
+    elif plan.health is None:
+        health = HealthProbe(base_url=health_url, version=version)
+    else:
+        of_node = plan.health.model_copy(update={"url": health_url})
+        health = health_probe(plan.model_copy(update={"health": of_node}), version)
+    view = _view(
+        plan, version, span=settings.verify, interval=min(settings.analysis_interval, settings.verify)
+    )
+    metrics = (
+        *trigger_metrics(view, plan.triggers.error_rate.threshold),
+        *application_metrics(view, Occasion.HOT_UPGRADE),
+    )
+    return _watch(view, f"hot upgrade to {version}", health, metrics)
 
 
 def flag_watch(plan: DeploymentPlan, version: str, rollout: FlagRollout, percentage: int) -> WatchPolicy:
     """One step of a feature flag: the triggers of the whole service."""
-    raise NotImplementedError
+    view = _view(
+        plan,
+        version,
+        span=rollout.step_duration,
+        interval=min(rollout.analysis_interval, rollout.step_duration),
+    )
+    return _watch(
+        view,
+        f"flag {rollout.flag} at {percentage}%",
+        health_probe(plan, version),
+        (
+            *trigger_metrics(view, plan.triggers.error_rate.threshold),
+            *application_metrics(view, Occasion.FEATURE_FLAG),
+        ),
+        inconclusive_limit=_TOLD_APART,
+    )
+
+
+def _blue_green(plan: DeploymentPlan) -> BlueGreenSettings:
+    if plan.settings.blue_green is None:
+        raise ValueError(f"{plan.environment} has no blue_green")
+    return plan.settings.blue_green

@@ -1,6 +1,7 @@
 """Watching a release: measurements, limits and the verdict over them (spec: Rollback Triggers)."""
 
-from domain.analysis.judging import judge, judge_reading
+from domain.analysis.judging import judge, worth_reporting
+from domain.analysis.measuring import judge_reading
 from domain.analysis.metric import (
     Comparison,
     Metric,
@@ -11,7 +12,9 @@ from domain.analysis.metric import (
     WorkloadMeasure,
     WorkloadSource,
 )
+from domain.analysis.schedule import begin, due, resumed
 from domain.analysis.watch import (
+    Due,
     HealthProbe,
     HealthReport,
     MetricTally,
@@ -27,6 +30,7 @@ from domain.analysis.watch import (
 
 __all__ = [
     "Comparison",
+    "Due",
     "HealthProbe",
     "HealthReport",
     "Metric",
@@ -45,6 +49,10 @@ __all__ = [
     "WebSource",
     "WorkloadMeasure",
     "WorkloadSource",
+    "begin",
+    "due",
     "judge",
     "judge_reading",
+    "resumed",
+    "worth_reporting",
 ]

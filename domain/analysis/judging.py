@@ -1,133 +1,134 @@
-"""Verdicts: one round folded into the tally, and whether the watch is over (design, section 5).
-
-`judge` says at once whether the watch goes on, passed or failed.
-"""
+"""Judging: one moment of measurements folded into the tally, and the verdict at once (design, section 5)."""
 
 from __future__ import annotations
 
 import math
 
-from domain.analysis.metric import Metric, MetricReading, NoData, Phase
-from domain.analysis.watch import (
-    HealthReport,
-    MetricTally,
-    Round,
-    WatchOutcome,
-    WatchPolicy,
-    WatchTally,
-    WatchVerdict,
-)
+from domain.analysis.measuring import judge_reading
+from domain.analysis.metric import Metric, MetricReading, Phase
+from domain.analysis.schedule import due, follows_rounds, interval_of, next_clock, on_clock, track_of
+from domain.analysis.verdict import has_effect, is_scored, is_spoilt, verdict_on
+from domain.analysis.watch import HealthReport, MetricTally, Round, WatchPolicy, WatchTally, WatchVerdict
 
 
-def judge_reading(metric: Metric, reading: MetricReading) -> tuple[Phase, str]:
-    """One measurement against its limit and baseline.
-
-    An increase over a baseline of zero is judged by the absolute limit alone: any error would be
-    infinitely more than none.
-    """
-    value = reading.value
-    if reading.error is not None:
-        return Phase.ERROR, f"{metric.name} could not be measured: {reading.error}"
-    if value is not None and math.isnan(value):
-        return Phase.ERROR, f"{metric.name} could not be measured: the answer is NaN"
-    if value is None:
-        if metric.no_data is NoData.IGNORE:
-            return Phase.SUCCESSFUL, f"{metric.name}: no data, ignored by policy"
-        phase = Phase.FAILED if metric.no_data is NoData.FAIL else Phase.INCONCLUSIVE
-        return phase, f"{metric.name}: no data"
-    if metric.limit is not None and value > metric.limit:
-        return Phase.FAILED, f"{metric.name} is {value:.4g}{metric.unit}, limit {metric.limit:g}{metric.unit}"
-    base = reading.baseline
-    if metric.max_increase is not None and base is not None and math.isfinite(base) and base > 0:
-        increase = (value - base) / base * 100
-        if increase > metric.max_increase:
-            return Phase.FAILED, (
-                f"{metric.name} is {value:.4g}{metric.unit}, {increase:.0f}% above the baseline's "
-                f"{base:.4g}{metric.unit} (at most {metric.max_increase:g}%)"
-            )
-    return Phase.SUCCESSFUL, f"{metric.name} is {value:.4g}{metric.unit}"
-
-
-def _fold_metric(tally: MetricTally, metric: Metric, reading: MetricReading) -> MetricTally:
-    phase, reason = judge_reading(metric, reading)
-    counts = {
-        Phase.SUCCESSFUL: {"successful": tally.successful + 1, "consecutive_errors": 0},
-        Phase.FAILED: {"failed": tally.failed + 1, "consecutive_errors": 0},
-        Phase.INCONCLUSIVE: {"inconclusive": tally.inconclusive + 1, "consecutive_errors": 0},
-        Phase.ERROR: {"consecutive_errors": tally.consecutive_errors + 1},
-    }[phase]
-    last = reading.value if reading.value is None or math.isfinite(reading.value) else None
-    return tally.model_copy(update={**counts, "last": last, "last_phase": phase, "last_reason": reason})
-
-
-def judge(policy: WatchPolicy, before: WatchTally, observed: Round) -> tuple[WatchTally, WatchVerdict | None]:
-    """Fold one round into the tally; a verdict when the watch is over.
+def judge(
+    policy: WatchPolicy, before: WatchTally, observed: Round, guard: bool = False
+) -> tuple[WatchTally, WatchVerdict | None]:
+    """Fold what was due at ``before.clock`` into the tally, whose clock moves on; a verdict when it is over.
 
     A round in which a metric could not be measured counts for nothing but that metric's error streak.
+    With `guard` only failures count: nothing counts towards the end, which never comes.
     """
-    tally, failure = before, None
-    if policy.health is not None:
-        report = observed.health or HealthReport(healthy=False, reason="it was not checked")
-        failures = 0 if report.healthy else tally.health_failures + 1
-        streak = tally.health_streak + 1 if report.healthy else 0
-        last = "healthy" if report.healthy else report.reason
-        tally = tally.model_copy(
-            update={"health_failures": failures, "health_streak": streak, "last_health": last}
-        )
-        if failures >= policy.consecutive_failures:
-            failure = (
-                "health_checks",
-                f"{failures} consecutive health checks failed: {report.reason}",
-            )
-    metrics = dict(tally.metrics)
+    tally = on_clock(policy, before)
+    wanted, in_round = due(policy, tally), tally.clock >= tally.health_at
+    if wanted.health:
+        tally = _fold_health(tally, observed.health, guard)
+    metrics, recoveries, counted = dict(tally.metrics), tally.recoveries, in_round and not guard
     for metric in policy.metrics:
-        if before.rounds < metric.warm_up:
+        if metric.name not in wanted.metrics:
             continue
         reading = observed.readings.get(metric.name, MetricReading(error="it was not read"))
-        folded = _fold_metric(metrics.get(metric.name, MetricTally()), metric, reading)
-        metrics[metric.name] = folded
-        if failure is None and folded.failed > metric.failure_limit:
-            failure = (metric.name, folded.last_reason)
-        if failure is None and folded.consecutive_errors > metric.error_limit:
-            failure = (metric.name, f"{folded.last_reason} ({folded.consecutive_errors} times in a row)")
-    counted = all(m.last_phase is not Phase.ERROR for m in metrics.values())
-    tally = tally.model_copy(update={"metrics": metrics, "rounds": tally.rounds + (1 if counted else 0)})
-    if failure is not None:
-        trigger, reason = failure
-        return tally, WatchVerdict(outcome=WatchOutcome.FAILED, trigger=trigger, reason=reason, tally=tally)
-    if policy.settle and tally.health_streak >= policy.settle and counted:
-        return tally, WatchVerdict(outcome=WatchOutcome.PASSED, reason=_summary(policy, tally), tally=tally)
-    if tally.rounds >= policy.rounds and policy.settle and policy.health is not None:
-        reason = (
-            f"not healthy {policy.settle} times in a row within {tally.rounds} checks, "
-            f"the last one: {tally.last_health}"
+        track = _fold_metric(metric, track_of(policy, tally, metric), reading, guard)
+        warning = _warning(policy, metric, track, believed_after=None if guard else tally.recoveries)
+        recoveries += bool(metric.warn_only and track.warning and not warning)
+        if track.last_phase is Phase.ERROR and follows_rounds(metric) and has_effect(metric):
+            counted = False
+        over = _is_complete(metric, track) and not guard
+        over = over or (is_scored(policy, metric) and is_spoilt(metric, track))
+        next_at = None if over else tally.clock + interval_of(policy, metric)
+        metrics[metric.name] = track.model_copy(update={"warning": warning, "next_at": next_at})
+    changes = {"metrics": metrics, "recoveries": recoveries, "rounds": tally.rounds + counted}
+    if in_round:
+        changes["health_at"] = tally.clock + policy.interval
+    tally = tally.model_copy(update=changes)
+    tally = tally.model_copy(
+        update={"clock": next_clock(policy, tally, guard=guard), "warnings": _warnings(policy, tally)}
+    )
+    return tally, verdict_on(policy, tally, counted=counted, guard=guard)
+
+
+def worth_reporting(before: WatchTally, after: WatchTally) -> bool:
+    """Whether the workflow must know: a failure more, or a change of the warnings.
+
+    Bounded for the longest watch: failures by their limits, warnings as they take ever longer to go away, and
+    inconclusive measurements are told each time they doubled, as what nobody told counts as good later.
+    """
+    if after.warnings != before.warnings:
+        return True
+    if after.health_failures > before.health_failures and after.recoveries == 0:
+        return True
+    for name, track in after.metrics.items():
+        earlier = before.metrics.get(name, MetricTally())
+        if not track.advisory and (
+            track.failed > earlier.failed
+            or track.inconclusive.bit_length() > earlier.inconclusive.bit_length()
+        ):
+            return True
+    return False
+
+
+def _fold_health(tally: WatchTally, report: HealthReport | None, guard: bool) -> WatchTally:
+    report = report or HealthReport(healthy=False, reason="it was not checked")
+    if not report.healthy:
+        return tally.model_copy(
+            update={
+                "health_failures": tally.health_failures + 1,
+                "health_streak": 0,
+                "last_health": report.reason,
+                "health_warning": tally.health_warning or f"a health check failed: {report.reason}",
+            }
         )
-        return tally, WatchVerdict(
-            outcome=WatchOutcome.FAILED, trigger="health_checks", reason=reason, tally=tally
-        )
-    if tally.rounds >= policy.rounds and tally.health_failures == 0:
-        return tally, _final_verdict(policy, tally)
-    return tally, None
+    streak = tally.health_streak if guard else tally.health_streak + 1
+    changes = {"health_failures": 0, "health_streak": streak, "last_health": "healthy"}
+    if tally.health_warning and not guard and streak > tally.recoveries:
+        changes |= {"health_warning": "", "recoveries": tally.recoveries + 1}
+    return tally.model_copy(update=changes)
 
 
-def _final_verdict(policy: WatchPolicy, tally: WatchTally) -> WatchVerdict:
-    for metric in policy.metrics:
-        counts = tally.metrics.get(metric.name, MetricTally(last_reason=f"{metric.name} was never judged"))
-        measured = counts.successful + counts.failed + counts.inconclusive
-        if measured == 0 or counts.inconclusive > policy.inconclusive_limit * measured:
-            return WatchVerdict(
-                outcome=WatchOutcome.INCONCLUSIVE,
-                trigger=metric.name,
-                reason=f"{counts.inconclusive} of {measured} measurements were inconclusive: "
-                f"{counts.last_reason}",
-                tally=tally,
-            )
-    return WatchVerdict(outcome=WatchOutcome.PASSED, reason=_summary(policy, tally), tally=tally)
+def _fold_metric(metric: Metric, track: MetricTally, reading: MetricReading, guard: bool) -> MetricTally:
+    phase, reason = judge_reading(metric, reading)
+    one = 0 if guard else 1
+    streak = track.consecutive_successes
+    changes = {"consecutive_errors": 0, "measured": track.measured + one}
+    match phase:
+        case Phase.SUCCESSFUL:
+            changes |= {"successful": track.successful + one, "consecutive_successes": streak + one}
+        case Phase.FAILED:
+            changes |= {"failed": track.failed + 1, "consecutive_successes": 0}
+        case Phase.INCONCLUSIVE:
+            changes |= {"inconclusive": track.inconclusive + one, "consecutive_successes": 0}
+        case Phase.ERROR:
+            changes = {"consecutive_errors": track.consecutive_errors + 1}
+    last = reading.value if reading.value is None or math.isfinite(reading.value) else None
+    about = {"last": last, "last_phase": phase, "last_reason": reason, "advisory": not has_effect(metric)}
+    return track.model_copy(update={**changes, **about})
 
 
-def _summary(policy: WatchPolicy, tally: WatchTally) -> str:
-    parts = [f"{tally.rounds} round(s)"]
-    if policy.health is not None:
-        parts.append(tally.last_health)
-    parts += [tally.metrics[m.name].last_reason for m in policy.metrics if m.name in tally.metrics]
-    return ", ".join(p for p in parts if p)
+def _is_complete(metric: Metric, track: MetricTally) -> bool:
+    """It was measured often enough, so that it is not measured any more."""
+    if metric.count is not None and track.measured >= metric.count:
+        return True
+    return metric.success_limit is not None and track.consecutive_successes >= metric.success_limit
+
+
+def _warning(policy: WatchPolicy, metric: Metric, track: MetricTally, *, believed_after: int | None) -> str:
+    """What to warn of. Failures that have a limit come and go with each measurement, as the limit bounds
+    them; those without go away after more than `believed_after` good measurements in a row, or not at all.
+    """
+    if metric.dry_run:
+        return ""
+    if track.last_phase is Phase.FAILED:
+        if metric.warn_only:
+            return track.warning or track.last_reason
+        if is_scored(policy, metric) and is_spoilt(metric, track):
+            return f"{track.last_reason} (lowers the score)"
+        return f"{track.last_reason} (failure {track.failed}, {metric.failure_limit} tolerated)"
+    if track.last_phase is Phase.SUCCESSFUL:
+        sure = believed_after is not None and track.consecutive_successes > believed_after
+        return "" if sure or not metric.warn_only else track.warning
+    return track.warning
+
+
+def _warnings(policy: WatchPolicy, tally: WatchTally) -> tuple[str, ...]:
+    tracks = (track_of(policy, tally, metric) for metric in policy.metrics)
+    return tuple(w for w in (tally.health_warning, *(track.warning for track in tracks)) if w)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from domain.analysis.conditions import parse_condition
 from domain.durations import Duration, Interval
 from domain.model import Model
 
@@ -27,6 +30,18 @@ class NoData(StrEnum):
     INCONCLUSIVE = "inconclusive"
     FAIL = "fail"
     IGNORE = "ignore"
+
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+def fill(template: str, names: Mapping[str, str]) -> str:
+    """``{name}`` replaced; ``${NAME}`` stays, as it is read from the environment when it is used.
+
+    Raises:
+        KeyError, IndexError, ValueError, AttributeError: as ``str.format`` does.
+    """
+    return _VARIABLE.sub(r"${{\1}}", template).format(**names)
 
 
 class WebSource(Model):
@@ -97,24 +112,27 @@ class Metric(Model):
         success: condition of a good value, for example ``<= 5``.
         failure: condition of a bad value. With only one of them the other side is its negation; with both
             and neither true the measurement is inconclusive.
+        unit: of the value, for people; with ``s`` or ``ms`` the conditions may have a unit of time.
         baseline_query: the same for the stable side; with `max_increase` or `comparison`.
         baseline_at: when the baseline is measured; by default at the same moment.
         max_increase: how many percent the value may lie above the baseline's.
         comparison: a statistical test of samples instead of single values.
         interval: between two measurements; by default the watch's.
-        count: measurements needed; by default as many as fit into the watch.
+        count: measurements after which it is not measured any more; by default as many as fit into the
+            watch are needed, and it is measured until the watch ends.
         initial_delay: before the first measurement, from the start of the watch.
         failure_limit: failed measurements tolerated before the watch fails.
         error_limit: measurements in a row that may be impossible before the watch fails.
         success_limit: good measurements in a row after which the metric is not measured any more.
-        inconclusive_limit: inconclusive measurements tolerated; by default the watch's share holds.
+        inconclusive_limit: inconclusive measurements tolerated; one more ends the watch as inconclusive. By
+            default the watch's share holds, at its end.
         no_data: what an empty answer means.
         warm_up: rounds at the beginning that are not judged, because the query's window still
             reaches back to before the watch.
         dry_run: measured and shown, but nothing follows from it.
         warn_only: a failure is a warning, and nothing more.
         weight: its part in the score, where the policy has one.
-        critical: its failure fails a scored watch at once.
+        critical: its failure fails a scored watch at once, and the score cannot make up for its doubts.
     """
 
     name: str
@@ -142,6 +160,13 @@ class Metric(Model):
     warn_only: bool = False
     weight: float = Field(default=1, ge=0, allow_inf_nan=False)
     critical: bool = False
+
+    @model_validator(mode="after")
+    def _conditions_are_readable(self) -> Metric:
+        for condition in (self.success, self.failure):
+            if condition is not None:
+                parse_condition(condition, self.unit)
+        return self
 
 
 class MetricReading(Model):

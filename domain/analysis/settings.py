@@ -31,14 +31,20 @@ class MetricDefinition(Model):
 
     Attributes:
         query: PromQL; knows ``{selector}``, ``{window}``, ``{window_minutes}``, ``{application}``,
-            ``{environment}``, ``{namespace}``, ``{version}`` and ``{pod}`` (a pattern of the pods' names).
+            ``{environment}``, ``{namespace}``, ``{version}`` and ``{pod}`` (a pattern of the pods' names);
+            braces of PromQL itself are doubled. A burn rate over several windows is one query that joins
+            them with ``and``, with ``no_data: ignore``, or one metric for each window.
         web: a number in a JSON document; its url knows the same names.
         workload: what the Kubernetes API says of the pods.
-        success: condition of a good value, for example ``>= 99`` or ``< 0.5``.
-        failure: condition of a bad value.
-        window: what ``{window}`` is.
-        baseline: hold it against the stable side: `max_increase` percent more than that is bad.
-        comparison: hold samples against the stable side's by a statistical test instead.
+        success: condition of a good value, for example ``>= 99``, ``< 0.5`` or ``>= 10 and <= 20``.
+        failure: condition of a bad value, for example ``> 5`` or ``< 10 or > 20``.
+        unit: of the value; with ``s`` or ``ms`` the conditions may have a unit of time.
+        window: what ``{window}`` is; at most half of the watch, and never reaching back to before it. With
+            `comparison` by default four of its steps.
+        max_increase: percent that a value may lie above the baseline: the same query for the stable side,
+            or, where there is only one side, for the moment before the deployment. Where there is neither,
+            the conditions alone hold, and a metric without any is left out.
+        comparison: hold samples against the baseline's by a statistical test.
         occasions: when it is watched.
         interval, count, initial_delay, failure_limit, error_limit, success_limit, inconclusive_limit,
             no_data, dry_run, warn_only, weight, critical: see `Metric`.
@@ -73,7 +79,8 @@ class AnalysisSettings(Model):
 
     Attributes:
         metrics: name → metric. A name of a rollback trigger (``error_rate`` …) is refused.
-        score: judge by the weights of the metrics instead of by each single one.
+        score: judge these metrics by their weights instead of by each single one. The rollback triggers are
+            no part of it and hold whatever it is.
     """
 
     metrics: dict[str, MetricDefinition] = {}

@@ -83,12 +83,23 @@ class WatchPolicy(Model):
     inconclusive_limit: float = 1.0
     score: ScorePolicy | None = None
 
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> WatchPolicy:
+        names = [metric.name for metric in self.metrics]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"metrics: {name!r} is the name of two metrics; give each its own")
+        return self
+
 
 class MetricTally(Model):
     """How a metric has done so far.
 
     Attributes:
+        measured: measurements that used up its count: neither errors nor those of a pause.
         next_at: when it is due next, on the clock of the watch; none = not any more.
+        advisory: nothing follows from its failures (dry run, or a warning only).
+        warning: what is wrong with it, but tolerated; as it was when it began.
     """
 
     failed: int = 0
@@ -96,10 +107,13 @@ class MetricTally(Model):
     consecutive_successes: int = 0
     inconclusive: int = 0
     successful: int = 0
+    measured: int = 0
     last: float | None = None
     last_phase: Phase | None = None
     last_reason: str = ""
     next_at: Duration | None = timedelta(0)
+    advisory: bool = False
+    warning: str = ""
 
 
 class WatchTally(Model):
@@ -107,7 +121,10 @@ class WatchTally(Model):
 
     Attributes:
         clock: time on the watch, as far as it was watched: pauses and a worker's absence do not count.
+        health_at: when the next round is due, with the health check if there is one.
         warnings: what is not well, but tolerated (spec: Rollback State Machine, ``Warning``).
+        health_warning: that of the health checks; also one of `warnings`.
+        recoveries: how often a warning went away; the more often, the longer until that is believed.
     """
 
     clock: Duration = timedelta(0)
@@ -118,6 +135,15 @@ class WatchTally(Model):
     last_health: str = ""
     metrics: dict[str, MetricTally] = {}
     warnings: tuple[str, ...] = ()
+    health_warning: str = ""
+    recoveries: int = 0
+
+
+class Due(Model):
+    """What must be measured at one moment; nothing, where only the clock moves on."""
+
+    health: bool
+    metrics: tuple[str, ...] = ()
 
 
 class Watch(Model):

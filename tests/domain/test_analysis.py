@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from domain.analysis import (
     HealthProbe,
@@ -21,12 +22,17 @@ from domain.analysis import (
     WatchPolicy,
     WatchTally,
     WatchVerdict,
+    begin,
     judge,
     judge_reading,
 )
 
 ERRORS = Metric(name="error_rate", query="q", limit=5, unit="%")
 AGAINST_STABLE = ERRORS.model_copy(update={"baseline_query": "b", "max_increase": 50})
+GOOD_AT_99 = Metric(name="hits", query="q", success=">= 99%", unit="%")
+BAD_FROM_500MS = Metric(name="delay", query="q", failure=">= 500ms", unit="s")
+GOOD_OR_BAD = Metric(name="pool", query="q", success=">= 5 and <= 20", failure="< 5 or > 30")
+ONLY_COMPARED = Metric(name="depth", query="q", baseline_query="b", max_increase=50)
 PROBE = HealthProbe(base_url="http://erlmcp:8080")
 
 
@@ -44,7 +50,7 @@ def well(healthy: bool = True) -> Round:
 
 def watch(rules: WatchPolicy, *rounds: Round) -> tuple[int, WatchVerdict | None]:
     """The verdict, and after how many rounds it came."""
-    tally = WatchTally()
+    tally = begin(rules)
     for number, observed in enumerate(rounds, start=1):
         # The tally travels in heartbeats between the rounds.
         tally = WatchTally.model_validate_json(tally.model_dump_json())
@@ -72,6 +78,25 @@ def watch(rules: WatchPolicy, *rounds: Round) -> tuple[int, WatchVerdict | None]
         (ERRORS, MetricReading(value=math.nan), Phase.ERROR),
         (ERRORS.model_copy(update={"no_data": NoData.FAIL}), MetricReading(), Phase.FAILED),
         (ERRORS.model_copy(update={"no_data": NoData.IGNORE}), MetricReading(), Phase.SUCCESSFUL),
+        (ERRORS, MetricReading(value=-math.inf), Phase.ERROR),
+        # conditions: what is not good is bad, and the other way round
+        (GOOD_AT_99, MetricReading(value=99), Phase.SUCCESSFUL),
+        (GOOD_AT_99, MetricReading(value=98.9), Phase.FAILED),
+        (GOOD_AT_99, MetricReading(value=math.inf), Phase.ERROR),
+        (BAD_FROM_500MS, MetricReading(value=0.499), Phase.SUCCESSFUL),
+        (BAD_FROM_500MS, MetricReading(value=0.5), Phase.FAILED),
+        (BAD_FROM_500MS, MetricReading(value=math.inf), Phase.FAILED),
+        # both given: what is neither is neither
+        (GOOD_OR_BAD, MetricReading(value=10), Phase.SUCCESSFUL),
+        (GOOD_OR_BAD, MetricReading(value=25), Phase.INCONCLUSIVE),
+        (GOOD_OR_BAD, MetricReading(value=31), Phase.FAILED),
+        (GOOD_OR_BAD, MetricReading(value=4), Phase.FAILED),
+        # only against a baseline: without one it tells nothing
+        (ONLY_COMPARED, MetricReading(value=1, baseline=1), Phase.SUCCESSFUL),
+        (ONLY_COMPARED, MetricReading(value=2, baseline=1), Phase.FAILED),
+        (ONLY_COMPARED, MetricReading(value=2), Phase.INCONCLUSIVE),
+        (ONLY_COMPARED, MetricReading(value=2, baseline=0), Phase.INCONCLUSIVE),
+        (ONLY_COMPARED, MetricReading(value=0, baseline=0), Phase.SUCCESSFUL),
         # against the stable side: at most half as much again
         (AGAINST_STABLE, MetricReading(value=3, baseline=2), Phase.SUCCESSFUL),
         (AGAINST_STABLE, MetricReading(value=3.01, baseline=2), Phase.FAILED),
@@ -94,6 +119,19 @@ def test_a_failed_measurement_says_by_how_much() -> None:
 
     assert limit == "error_rate is 7.25%, limit 5%"
     assert increase == "error_rate is 4%, 100% above the baseline's 2% (at most 50%)"
+    assert judge_reading(GOOD_AT_99, MetricReading(value=98))[1] == "hits is 98%, wanted >= 99%"
+    assert judge_reading(BAD_FROM_500MS, MetricReading(value=2))[1] == "delay is 2s, which is >= 500ms"
+
+
+@pytest.mark.parametrize("condition", ["", "high", "<= ", "5", "<= 5 and", "<= 5s", "true", "<= nan"])
+def test_a_metric_with_an_unreadable_condition_is_refused(condition: str) -> None:
+    with pytest.raises(ValidationError, match=r"write .*<= 5|unit of time"):
+        Metric(name="m", query="q", success=condition)
+
+
+def test_two_metrics_of_one_name_are_refused() -> None:
+    with pytest.raises(ValidationError, match="'error_rate' is the name of two metrics"):
+        policy(metrics=(ERRORS, ERRORS))
 
 
 # Health

@@ -8,15 +8,12 @@ from typing import Any
 
 import pytest
 
-from domain.analysis import Metric
 from domain.approval import OnTimeout
 from domain.configuration import Configuration
 from domain.defaults import DEFAULTS
 from domain.deployment import DeploymentRequest
 from domain.merging import overlay
 from domain.plan import DeploymentPlan, UnknownNameError, resolve_plan
-from domain.watches import canary_watch, health_probe, monitoring_watch, verification_watch
-from domain.workload import Track
 
 PEOPLE = {"directory": {"roles": {"tech_lead": ["tara@example.com"], "change_board": ["carla@example.com"]}}}
 
@@ -38,10 +35,6 @@ def plan(environment: str = "production", **settings: Any) -> DeploymentPlan:
 
 def erlmcp(**settings: Any) -> dict[str, Any]:
     return {"erlmcp": settings}
-
-
-def metric(limits: tuple[Metric, ...], name: str) -> Metric:
-    return next(m for m in limits if m.name == name)
 
 
 # Names
@@ -194,123 +187,3 @@ def test_people_have_72_hours_at_a_manual_gate_that_does_not_say() -> None:
 
     assert approval is not None
     assert (approval.gate, approval.timeout) == ("board", timedelta(hours=72))
-
-
-# Watches
-
-
-def test_verification_is_three_good_checks_within_five_minutes() -> None:
-    watch = verification_watch(plan(), "3.0.0")
-
-    assert (watch.interval, watch.rounds, watch.settle) == (timedelta(seconds=30), 10, 3)
-    assert watch.consecutive_failures == 3
-    assert watch.health is not None
-    assert watch.health.version == "3.0.0"
-    assert watch.metrics == ()
-
-
-def test_a_canary_step_is_watched_for_ten_minutes() -> None:
-    watch = canary_watch(plan(), "3.0.0")
-
-    assert watch.rounds * watch.interval == timedelta(minutes=10)
-    assert watch.health is not None
-    assert watch.health.base_url == "http://erlmcp-canary.erlmcp-prod.svc:8080"
-    errors = metric(watch.metrics, "error_rate")
-    assert (errors.limit, errors.max_increase) == (5, 50)
-    assert 'track="canary"' in errors.query
-    assert errors.baseline_query is not None
-    assert 'track="stable"' in errors.baseline_query
-    assert "[5m]" in errors.query
-
-
-def test_with_an_absolute_comparison_the_stable_side_is_not_asked() -> None:
-    triggers = {"error_rate": {"comparison": "absolute"}}
-
-    errors = metric(canary_watch(plan(automatic_rollback_triggers=triggers), "3.0.0").metrics, "error_rate")
-
-    assert errors.baseline_query is None
-    assert errors.max_increase is None
-
-
-def test_without_an_address_of_its_own_the_canary_s_health_is_not_the_stable_side_s() -> None:
-    made = plan(applications=erlmcp(health={"canary_url": None}))
-
-    assert health_probe(made, "3.0.0", Track.CANARY) is None
-    assert health_probe(made, "3.0.0", Track.STABLE) is not None
-
-
-def test_an_environment_without_canary_has_no_canary_watch() -> None:
-    with pytest.raises(ValueError, match="qa has no canary"):
-        canary_watch(plan("qa"), "3.0.0")
-
-
-@pytest.mark.parametrize(
-    ("environment", "metrics", "duration"),
-    [
-        ("dev", [], timedelta(minutes=5)),
-        ("qa", [], timedelta(hours=1)),
-        ("staging", ["error_rate", "latency_p95", "latency_p99", "crash_rate"], timedelta(hours=24)),
-        ("production", ["error_rate", "latency_p95", "latency_p99", "crash_rate"], timedelta(hours=1)),
-    ],
-)
-def test_monitoring_watches_what_the_environment_s_level_says(
-    environment: str, metrics: list[str], duration: timedelta
-) -> None:
-    watch = monitoring_watch(plan(environment), "3.0.0")
-
-    assert [m.name for m in watch.metrics] == metrics
-    assert watch.rounds * watch.interval == duration
-
-
-def test_the_specification_s_limits() -> None:
-    limits = monitoring_watch(plan(), "3.0.0").metrics
-
-    assert [(m.name, m.limit) for m in limits] == [
-        ("error_rate", 5),
-        ("latency_p95", 10),
-        ("latency_p99", 30),
-        ("crash_rate", 1),
-    ]
-    crashes = metric(limits, "crash_rate").query
-    assert crashes.endswith('pod=~"erlmcp-.*"}[2m])) / 2')
-    assert "0.99" in metric(limits, "latency_p99").query
-
-
-def test_standard_monitoring_watches_the_error_rate_unless_only_health_rolls_back() -> None:
-    automatic = plan("qa", environments={"qa": {"rollback_strategy": "automatic"}})
-
-    assert [m.name for m in monitoring_watch(automatic, "3.0.0").metrics] == ["error_rate"]
-    assert monitoring_watch(plan("qa"), "3.0.0").metrics == ()
-
-
-@pytest.mark.parametrize(
-    ("step", "interval", "window", "warm_up"),
-    [
-        ("10m", "30s", "5m", 9),
-        ("20m", "1m", "5m", 4),
-        ("4m", "30s", "2m", 3),
-        ("10s", "1s", "5s", 4),
-        ("1s", "1s", "500ms", 0),
-    ],
-)
-def test_no_measurement_sees_what_was_before_its_step(
-    step: str, interval: str, window: str, warm_up: int
-) -> None:
-    canary = {"step_duration": step, "analysis_interval": interval}
-
-    watch = canary_watch(plan(environments={"production": {"canary": canary}}), "3.0.0")
-
-    errors = metric(watch.metrics, "error_rate")
-    assert f"[{window}]" in errors.query
-    assert errors.warm_up == warm_up
-    assert errors.warm_up < watch.rounds, "something is judged"
-
-
-def test_the_error_rate_is_zero_not_unknown_while_no_request_has_failed() -> None:
-    query = metric(canary_watch(plan(), "3.0.0").metrics, "error_rate").query
-
-    assert query == (
-        '100 * (sum(rate(erlmcp_requests_total{namespace="erlmcp-prod",track="canary",status=~"5.."}[5m]))'
-        ' or 0 * sum(rate(erlmcp_requests_total{namespace="erlmcp-prod",track="canary"}[5m])))'
-        ' / sum(rate(erlmcp_requests_total{namespace="erlmcp-prod",track="canary"}[5m])) >= 0'
-    )
