@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from pydantic import model_validator
+
 from domain.model import Model
 
 
@@ -35,6 +37,14 @@ class RouterSettings(Model):
     canary_service: str | None = None
     ingress: str | None = None
     http_route: str | None = None
+
+    @model_validator(mode="after")
+    def _two_services(self) -> RouterSettings:
+        if self.canary_service is not None and self.canary_service == self.service:
+            raise ValueError(
+                f"service and canary_service are both {self.service!r}; the canary needs a Service of its own"
+            )
+        return self
 
     @property
     def weighted(self) -> bool:

@@ -1,4 +1,4 @@
-"""The workload on Kubernetes: server-side apply, roll-outs, weights by replicas, and roll-backs."""
+"""The workload on Kubernetes: server-side apply, roll-outs, traffic routers, and roll-backs."""
 
 from activities.kubernetes.connection import ClusterConnection
 from activities.kubernetes.workloads import KubernetesActivities

@@ -69,7 +69,7 @@ def ingresses(namespace: str) -> str:
 
 
 def http_routes(namespace: str, version: str = "v1") -> str:
-    """`version`: the one that is served, see `KubernetesApi.served_versions`."""
+    """`version`: the one that is served, see `KubernetesApi.served_version`."""
     return _collection(f"{GATEWAY_API}/{version}", namespace, "httproutes")
 
 
@@ -111,17 +111,21 @@ class KubernetesApi:
                 return None
             raise
 
-    async def served_versions(self, group: str) -> tuple[str, ...]:
-        """The versions of an API group that the cluster serves, the preferred one first; empty = none."""
+    async def served_version(self, group: str, plural: str) -> str | None:
+        """The version of an API group to use for a kind of object: the preferred one that has it, if any."""
         try:
             found = await self._json("GET", f"/apis/{group}")
         except StatusError as error:
             if error.status == 404:
-                return ()
+                return None
             raise
+        versions = [v["version"] for v in found["versions"]]
         preferred = found["preferredVersion"]["version"]
-        others = (v["version"] for v in found["versions"] if v["version"] != preferred)
-        return (preferred, *others)
+        for version in sorted(versions, key=lambda v: v != preferred):
+            resources = await self.find(f"/apis/{group}", version)
+            if any(r["name"] == plural for r in (resources or {}).get("resources") or []):
+                return str(version)
+        return None
 
     async def list_all(self, collection: str, **query: str) -> Object:
         return await self._json("GET", collection, query=query)

@@ -151,14 +151,7 @@ def release_manifest(
     selector = _selector(target, track, live, stable)
     labels = _pod_labels(request, selector, stable)
     annotations = _release_annotations(request)
-    template = inherited
-    if template is None:
-        container = _container(target, request.image)
-        template = merge_template(
-            {"metadata": {}, "spec": {"containers": [container]}}, target.template, "template"
-        )
-    if track is Track.CANARY:
-        template = merge_template(template, target.canary_template, "canary_template")
+    template = _release_template(request, inherited)
     template = _identified(template, request, labels, annotations)
     return deployment_manifest(
         target,
@@ -170,6 +163,23 @@ def release_manifest(
         selector=selector,
         live=live,
     )
+
+
+def _release_template(request: ReleaseApply, inherited: Object | None) -> Mapping[str, Any]:
+    target = request.target
+    if request.template is not None:
+        if request.image:
+            _check_names(request.template, target, "the pod template to run")
+        return clean_template(request.template)
+    template: Mapping[str, Any] | None = inherited
+    if template is None:
+        container = _container(target, request.image)
+        template = merge_template(
+            {"metadata": {}, "spec": {"containers": [container]}}, target.template, "template"
+        )
+    if request.track is Track.CANARY:
+        template = merge_template(template, target.canary_template, "canary_template")
+    return template
 
 
 def deployment_manifest(
@@ -292,7 +302,10 @@ def _identified(
     labels: Mapping[str, str],
     annotations: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Whatever the merged settings say, a pod carries its own version, track, origin and image."""
+    """Whatever the merged settings say, a pod carries its own version, track, origin and image.
+
+    A template that is run as it is (`ReleaseApply.template`) keeps its image if none is asked for.
+    """
     kept = {k: v for k, v in annotations_of(template).items() if not k.startswith(PREFIX)}
     metadata = {
         **template["metadata"],
@@ -300,7 +313,7 @@ def _identified(
         "annotations": {**kept, **annotations},
     }
     containers = [
-        {**c, "image": request.image} if c["name"] == request.target.container else c
+        {**c, "image": request.image} if request.image and c["name"] == request.target.container else c
         for c in template["spec"]["containers"]
     ]
     return {**template, "metadata": metadata, "spec": {**template["spec"], "containers": containers}}
@@ -343,9 +356,13 @@ def _merge_by_name(
 
 
 def _check_container(live: Object, target: WorkloadTarget) -> None:
-    names = [c["name"] for c in live["spec"]["template"]["spec"]["containers"]]
+    _check_names(live["spec"]["template"], target, f"Deployment {live['metadata']['name']}")
+
+
+def _check_names(template: Mapping[str, Any], target: WorkloadTarget, subject: str) -> None:
+    names = [c["name"] for c in template["spec"]["containers"]]
     if target.container not in names:
         raise ManifestError(
-            f"Deployment {live['metadata']['name']} has no container {target.container!r}, only {names}: "
+            f"{subject} has no container {target.container!r}, only {names}: "
             "the release would run beside the old one; set workload.container"
         )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from datetime import timedelta
 from typing import Any
 
 import aiohttp
@@ -25,8 +23,9 @@ from activities.kubernetes.api import (
 from activities.kubernetes.connection import ClusterConnection
 from activities.kubernetes.failures import StatusError, raise_typed
 from activities.kubernetes.heartbeat import Progress, heartbeats
+from activities.kubernetes.routers import Router, Services, routers
+from activities.kubernetes.tracks import Tracks, describe_track
 from activities.signatures import KubernetesSignatures
-from domain.canary import split_replicas
 from domain.workload import (
     ReleaseApply,
     ReleaseQuery,
@@ -40,15 +39,15 @@ from domain.workload import (
     WorkloadTarget,
 )
 
-_GIVING_UP = timedelta(minutes=1)
-"""How long a canary that was given up may still serve while no stable pod can."""
-
 
 class KubernetesActivities(KubernetesSignatures):
     """Holds the client of one cluster."""
 
     def __init__(self, connection: ClusterConnection) -> None:
         self._api = KubernetesApi(connection)
+        self._tracks = Tracks(self._api)
+        self._services = Services(self._api)
+        self._routers = routers(self._api, self._tracks, self._services)
 
     async def close(self) -> None:
         await self._api.close()
@@ -56,19 +55,20 @@ class KubernetesActivities(KubernetesSignatures):
     @activity.defn
     async def observe_workload(self, target: WorkloadTarget) -> WorkloadObservation:
         async with _work("observe", target, Track.STABLE):
-            found = await self._find(target, Track.STABLE)
-            return manifests.observe(found, target.deployment, target.container)
+            found = await self._tracks.find(target, Track.STABLE)
+            return _observed(found, target, Track.STABLE)
 
     @activity.defn
     async def find_release(self, query: ReleaseQuery) -> WorkloadObservation:
         target = query.target
         async with _work("search the revisions of", target, Track.STABLE):
-            deployment = await self._find(target, Track.STABLE)
+            deployment = await self._tracks.find(target, Track.STABLE)
+            nothing = _observed(None, target, Track.STABLE)
             if deployment is None:
-                return WorkloadObservation(exists=False, name=target.deployment)
+                return nothing
             for replica_set in await self._revisions(target, deployment):
                 found = manifests.observe_template(
-                    replica_set["spec"]["template"], target.deployment, target.container
+                    replica_set["spec"]["template"], nothing.name, target.container
                 )
                 if found.version is None or found.version == query.excluding:
                     continue
@@ -76,29 +76,42 @@ class KubernetesActivities(KubernetesSignatures):
                     revision = manifests.annotations_of(replica_set).get(manifests.REVISION)
                     replicas = deployment["spec"].get("replicas", 1)
                     return found.model_copy(update={"revision": revision, "replicas": replicas})
-            return WorkloadObservation(exists=False, name=target.deployment)
+            return nothing
 
     @activity.defn
     async def apply_release(self, request: ReleaseApply) -> WorkloadObservation:
         target, track = request.target, request.track
         async with _work(f"apply version {request.version} to", target, track):
-            live = await self._find(target, track)
+            live = await self._tracks.find(target, track)
             if live is not None and live["metadata"].get("deletionTimestamp"):
-                fail(CONFLICT, f"{_subject(target, track)} is still being deleted")
-            if live is not None and manifests.annotations_of(live).get(manifests.KEY) == request.key:
-                return manifests.observe(live, target.name_of(track), target.container)
+                fail(CONFLICT, f"{describe_track(target, track)} is still being deleted")
             if live is not None and track is Track.CANARY:
                 _require_ours(live, target)
+            if live is not None and manifests.annotations_of(live).get(manifests.KEY) == request.key:
+                await self._prepare(target, track, live)
+                return _observed(live, target, track)
             manifest = await self._manifest(request, live)
-            applied = await self._apply(target, manifest)
-            return manifests.observe(applied, target.name_of(track), target.container)
+            await self._prepare(target, track, manifest)
+            if request.template is None or live is None:
+                applied = await self._apply(target, manifest)
+            else:
+                applied = await self._apply_exactly(target, manifest, live)
+            return _observed(applied, target, track)
+
+    async def _prepare(self, target: WorkloadTarget, track: Track, deployment: Object) -> None:
+        """The way to the canary before its first pod: none may get traffic that the router did not give."""
+        if track is Track.CANARY:
+            await self._router(target).prepare(target, deployment)
+
+    def _router(self, target: WorkloadTarget) -> Router:
+        return self._routers[target.router.kind]
 
     async def _manifest(self, request: ReleaseApply, live: Object | None) -> Object:
         if request.track is Track.STABLE:
             return manifests.release_manifest(request, live, live)
-        stable = await self._find(request.target, Track.STABLE)
+        stable = await self._tracks.find(request.target, Track.STABLE)
         inherited = None
-        if stable is not None:
+        if stable is not None and request.template is None:
             # What the stable pods would become: asked of the API server itself, as only it can merge.
             as_stable = request.model_copy(
                 update={"track": Track.STABLE, "replicas": stable["spec"].get("replicas", 1)}
@@ -148,14 +161,16 @@ class KubernetesActivities(KubernetesSignatures):
         target, track = watch.target, watch.track
         async with _work("watch", target, track) as progress:
             seen = False
-            async with aclosing(self._follow(target, track)) as states:
+            async with aclosing(self._tracks.follow(target, track)) as states:
                 async for deployment in states:
                     if deployment is None:
                         if seen:
                             return RolloutResult(
-                                complete=False, reason=f"{_subject(target, track)} was deleted"
+                                complete=False, reason=f"{describe_track(target, track)} was deleted"
                             )
-                        fail(NOT_FOUND, f"{_subject(target, track)} does not exist, so nothing rolls out")
+                        fail(
+                            NOT_FOUND, f"{describe_track(target, track)} does not exist, so nothing rolls out"
+                        )
                     seen = True
                     progress.text = rollout.describe_progress(deployment)
                     result = rollout.judge_rollout(deployment, watch)
@@ -199,104 +214,28 @@ class KubernetesActivities(KubernetesSignatures):
     @activity.defn
     async def set_weight(self, change: WeightChange) -> WeightReading:
         target = change.target
-        stable_pods, canary_pods = split_replicas(change.replicas, change.weight)
-        wanted = {Track.STABLE: stable_pods, Track.CANARY: canary_pods}
         async with _work(f"set canary weight {change.weight} on", target, Track.CANARY) as progress:
-            live = {track: await self._find(target, track) for track in Track}
-            if change.weight > 0:
-                for track, found in live.items():
-                    if found is None:
-                        fail(
-                            NOT_FOUND,
-                            f"{_subject(target, track)} does not exist: no weight can be given to a canary",
-                        )
-            for track, found in live.items():
-                if found is not None and found["spec"].get("replicas", 1) < wanted[track]:
-                    await self._scale(target, track, wanted[track])
-            progress.text = f"weight {change.weight}: waiting for pods to be ready"
-            if await self._can_shrink(change, wanted):
-                progress.text = f"weight {change.weight}: waiting for pods to end"
-                # At 0 only the canary shrinks; the stable side may be in the middle of a roll-out.
-                shrinking = (Track.CANARY,) if change.weight == 0 else tuple(Track)
-                await self._shrink(target, {track: wanted[track] for track in shrinking})
-            return await self._reading(change, wanted)
-
-    async def _can_shrink(self, change: WeightChange, wanted: dict[Track, int]) -> bool:
-        """Wait until the side that grows can carry its share; whether it can.
-
-        A bad canary loses its traffic as soon as any stable pod can take it, and after a minute even if
-        none can: who asks for 0 has given the canary up.
-        """
-        target, limit = change.target, change.target.progress_deadline
-        needed = wanted
-        if change.weight == 0:
-            canary = await self._find(target, Track.CANARY)
-            serving = canary is not None and _ready(canary) > 0
-            needed = {Track.STABLE: 1 if serving else 0, Track.CANARY: 0}
-            limit = min(limit, _GIVING_UP)
-        in_time = await self._wait_for_all(target, needed, _has_ready, limit)
-        return in_time or change.weight == 0
-
-    async def _shrink(self, target: WorkloadTarget, wanted: dict[Track, int]) -> None:
-        for track, count in wanted.items():
-            found = await self._find(target, track)
-            if found is not None and found["spec"].get("replicas", 1) > count:
-                await self._scale(target, track, count)
-        await self._wait_for_all(target, wanted, _has_settled, target.progress_deadline)
-
-    async def _wait_for_all(
-        self,
-        target: WorkloadTarget,
-        counts: dict[Track, int],
-        reached: Callable[[Object, int], bool],
-        limit: timedelta,
-    ) -> bool:
-        """Wait until each existing track has reached its count; false if the limit came first."""
-
-        async def each(track: Track, count: int) -> None:
-            await self._wait(target, track, lambda found: found is None or reached(found, count))
-
-        try:
-            async with asyncio.timeout(limit.total_seconds()):
-                for track, count in counts.items():
-                    await each(track, count)
-        except TimeoutError:
-            return False
-        return True
-
-    async def _reading(self, change: WeightChange, wanted: dict[Track, int]) -> WeightReading:
-        stable, canary = [
-            _ready(found) if (found := await self._find(change.target, track)) is not None else 0
-            for track in (Track.STABLE, Track.CANARY)
-        ]
-        observed = 100 * canary / (stable + canary) if canary else 0.0
-        as_asked = (stable, canary) == (wanted[Track.STABLE], wanted[Track.CANARY])
-        weight = change.weight if canary and as_asked else round(observed)
-        return WeightReading(weight=weight, observed=observed, stable=stable, canary=canary)
+            return await self._router(target).set(change, progress)
 
     @activity.defn
     async def restore_workload(self, restore: Restore) -> WorkloadObservation:
         target = restore.target
         async with _work("restore", target, Track.STABLE) as progress:
-            live = await self._find(target, Track.STABLE)
+            live = await self._tracks.find(target, Track.STABLE)
             if not restore.observation.exists:
                 return await self._withdraw(restore, live, progress)
             if live is not None and manifests.annotations_of(live).get(manifests.KEY) == restore.key:
-                return manifests.observe(live, target.deployment, target.container)
+                return _observed(live, target, Track.STABLE)
             if restore.observation.template is None:
                 fail(
                     INVALID_INPUT,
-                    f"{_subject(target, Track.STABLE)}: no pod template was recorded to restore",
+                    f"{describe_track(target, Track.STABLE)}: no pod template was recorded to restore",
                 )
             restored = await self._put_back(restore, restore.observation.template, live)
-            return manifests.observe(restored, target.deployment, target.container)
+            return _observed(restored, target, Track.STABLE)
 
     async def _put_back(self, restore: Restore, template: dict[str, Any], live: Object | None) -> Object:
-        """The recorded template again, exactly, so that the ReplicaSet of the old revision is taken up again.
-
-        Server-side apply keeps the fields ours, so that a later release can still remove them. Where others
-        changed the template meanwhile, it cannot give the exact old one: then the template is replaced.
-        """
+        """The recorded template again, exactly: the ReplicaSet of the old revision is taken up again."""
         target = restore.target
         manifest = manifests.deployment_manifest(
             target,
@@ -312,16 +251,34 @@ class KubernetesActivities(KubernetesSignatures):
             selector=manifests.selector_of(target, live),
             live=live,
         )
+        if target.router.weighted:
+            # Pods of before the label must not be shut out by a pin that a canary needed.
+            await self._services.unpin(target, manifests.labels_of(template))
         forced = target.model_copy(update={"force_conflicts": True})
-        if live is None or await self._would_be_exact(forced, manifest, template):
+        if live is None:
             return await self._apply(forced, manifest)
-        notes = {**manifests.annotations_of(live), **manifest["metadata"]["annotations"]}
+        return await self._apply_exactly(forced, manifest, live)
+
+    async def _apply_exactly(self, target: WorkloadTarget, manifest: Object, live: Object) -> Object:
+        """Make the pod template exactly the one of `manifest`.
+
+        Server-side apply keeps the fields ours, so that a later release can still remove them. Where others
+        changed the template meanwhile, it cannot give exactly this one: then the template is replaced.
+        """
+        template = manifest["spec"]["template"]
+        if await self._would_be_exact(target, manifest, template):
+            return await self._apply(target, manifest)
+        metadata = manifest["metadata"]
         return await self._api.replace_parts(
             deployments(target.namespace),
-            target.deployment,
+            metadata["name"],
             [
-                {"op": "add", "path": "/metadata/annotations", "value": notes},
-                {"op": "add", "path": "/spec/replicas", "value": restore.replicas},
+                {
+                    "op": "add",
+                    "path": "/metadata/annotations",
+                    "value": {**manifests.annotations_of(live), **metadata["annotations"]},
+                },
+                {"op": "add", "path": "/spec/replicas", "value": manifest["spec"]["replicas"]},
                 {"op": "replace", "path": "/spec/template", "value": template},
             ],
         )
@@ -343,8 +300,8 @@ class KubernetesActivities(KubernetesSignatures):
     ) -> WorkloadObservation:
         """There was nothing before: take away what this deployment, and only this one, has created."""
         target = restore.target
-        subject = _subject(target, Track.STABLE)
-        nothing = WorkloadObservation(exists=False, name=target.deployment)
+        subject = describe_track(target, Track.STABLE)
+        nothing = _observed(None, target, Track.STABLE)
         if live is None:
             return nothing.model_copy(update={"note": f"{subject} did not exist before, and does not now"})
         owner = manifests.annotations_of(live).get(manifests.DEPLOYMENT_ID)
@@ -366,45 +323,29 @@ class KubernetesActivities(KubernetesSignatures):
     @activity.defn
     async def remove_canary(self, target: WorkloadTarget) -> None:
         async with _work("remove", target, Track.CANARY) as progress:
-            live = await self._find(target, Track.CANARY)
-            if live is None:
-                return
-            _require_ours(live, target)
-            progress.text = "waiting for the canary's pods to end"
-            await self._delete(target, Track.CANARY, live)
+            router = self._router(target)
+            progress.text = "taking all traffic from the canary"
+            await router.withdraw(target)
+            live = await self._tracks.find(target, Track.CANARY)
+            if live is not None:
+                _require_ours(live, target)
+                progress.text = "waiting for the canary's pods to end"
+                await self._delete(target, Track.CANARY, live)
+            await router.release(target)
 
     async def _delete(self, target: WorkloadTarget, track: Track, live: Object) -> None:
         """Traffic first: no pod is left that the Service could choose when the Deployment goes."""
         uid = live["metadata"]["uid"]
         if not live["metadata"].get("deletionTimestamp"):
-            await self._shrink(target, {track: 0})
+            await self._tracks.shrink(target, {track: 0})
         await self._api.delete(deployments(target.namespace), target.name_of(track), uid)
-        await self._wait(target, track, lambda d: d is None or d["metadata"]["uid"] != uid)
-
-    async def _find(self, target: WorkloadTarget, track: Track) -> Object | None:
-        return await self._api.find(deployments(target.namespace), target.name_of(track))
-
-    def _follow(self, target: WorkloadTarget, track: Track) -> Any:
-        return self._api.follow(deployments(target.namespace), target.name_of(track))
-
-    async def _scale(self, target: WorkloadTarget, track: Track, replicas: int) -> None:
-        await self._api.merge(
-            deployments(target.namespace), target.name_of(track), {"spec": {"replicas": replicas}}
-        )
-
-    async def _wait(
-        self, target: WorkloadTarget, track: Track, done: Callable[[Object | None], bool]
-    ) -> None:
-        async with aclosing(self._follow(target, track)) as states:
-            async for state in states:
-                if done(state):
-                    return
+        await self._tracks.wait(target, track, lambda d: d is None or d["metadata"]["uid"] != uid)
 
 
 @asynccontextmanager
 async def _work(what: str, target: WorkloadTarget, track: Track) -> AsyncIterator[Progress]:
     """Heartbeats while it goes on, and typed errors if it fails."""
-    subject = f"{what} {_subject(target, track)}"
+    subject = f"{what} {describe_track(target, track)}"
     try:
         async with heartbeats(subject) as progress:
             yield progress
@@ -414,29 +355,14 @@ async def _work(what: str, target: WorkloadTarget, track: Track) -> AsyncIterato
         raise_typed(error, subject)
 
 
-def _subject(target: WorkloadTarget, track: Track) -> str:
-    return f"Deployment {target.name_of(track)} in namespace {target.namespace}"
+def _observed(found: Object | None, target: WorkloadTarget, track: Track) -> WorkloadObservation:
+    return manifests.observe(found, target.name_of(track), target.container)
 
 
 def _require_ours(live: Object, target: WorkloadTarget) -> None:
     if not manifests.is_ours(live):
         fail(
             REFUSED,
-            f"{_subject(target, Track.CANARY)} was not made by {FIELD_MANAGER}; "
+            f"{describe_track(target, Track.CANARY)} was not made by {FIELD_MANAGER}; "
             "rename or delete it, as this name is the canary's",
         )
-
-
-def _ready(deployment: Object) -> int:
-    ready: int = (deployment.get("status") or {}).get("readyReplicas", 0)
-    return ready
-
-
-def _has_ready(deployment: Object, count: int) -> bool:
-    return _ready(deployment) >= count
-
-
-def _has_settled(deployment: Object, count: int) -> bool:
-    status = deployment.get("status") or {}
-    observed = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
-    return bool(observed and status.get("replicas", 0) <= count)

@@ -9,7 +9,7 @@ from sandbox.kubernetes.emulator.controller import CONTROLLER_MANAGER, Controlle
 from sandbox.kubernetes.emulator.errors import StatusError
 from sandbox.kubernetes.emulator.patching import MERGE
 from sandbox.kubernetes.emulator.registry import FOREGROUND_DELETION, ORPHAN, Target
-from sandbox.kubernetes.emulator.resources import NAMESPACES, RESOURCES, Object, ResourceType
+from sandbox.kubernetes.emulator.resources import NAMESPACES, Object, ResourceType
 from sandbox.kubernetes.emulator.store import Change, Key
 
 
@@ -48,7 +48,7 @@ class GarbageCollector(Controller):
         return None
 
     def _everything(self) -> Iterator[tuple[ResourceType, Object]]:
-        for resource in RESOURCES:
+        for resource in self.registry.kinds:
             for content in self.store.objects(resource):
                 yield resource, content
 
@@ -89,13 +89,12 @@ class NamespaceController(Controller):
         if namespace is None or "deletionTimestamp" not in namespace["metadata"]:
             return None
         name = namespace["metadata"]["name"]
-        for resource in RESOURCES:
-            if not resource.namespaced:
-                continue
+        contained = [each for each in self.registry.kinds if each.namespaced]
+        for resource in contained:
             for content in self.store.objects(resource, name):
                 if "deletionTimestamp" not in content["metadata"]:
                     with suppress(StatusError):  # gone meanwhile, with its owner
                         self.registry.delete(Target(resource, *object_key(content)))
-        if not any(self.store.objects(each, name) for each in RESOURCES if each.namespaced):
+        if not any(self.store.objects(each, name) for each in contained):
             self.registry.finish_deletion(NAMESPACES, namespace)
         return None

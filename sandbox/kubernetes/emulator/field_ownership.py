@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from sandbox.kubernetes.emulator.errors import Cause
-from sandbox.kubernetes.emulator.list_keys import SETS, Names, item_key, merge_keys
+from sandbox.kubernetes.emulator.list_keys import SETS, UNKNOWN, Names, item_key, merge_keys
 from sandbox.kubernetes.emulator.resources import Object
 
 FieldPath = tuple[str, ...]
@@ -65,10 +65,16 @@ class FieldConflict(Exception):  # noqa: N818 - an outcome the caller turns into
         self.causes = causes
 
 
-def record_update(live: Object | None, new: Object, manager: str, now: str) -> list[Object]:
-    """`managedFields` after a create, update or patch: the manager owns what it changed."""
-    before = dict(_leaves(_owned_part(live))) if live is not None else {}
-    after = dict(_leaves(_owned_part(new)))
+def record_update(
+    live: Object | None, new: Object, manager: str, now: str, *, schema: bool = True
+) -> list[Object]:
+    """`managedFields` after a create, update or patch: the manager owns what it changed.
+
+    Without a `schema` every list is one value.
+    """
+    root: Names = () if schema else UNKNOWN
+    before = dict(_leaves(_owned_part(live), names=root)) if live is not None else {}
+    after = dict(_leaves(_owned_part(new), names=root))
     changed = {path for path, value in after.items() if path not in before or before[path] != value}
     removed = before.keys() - after.keys()
     mine = Manager(manager, "Update", new["apiVersion"], now)
@@ -83,18 +89,21 @@ def record_update(live: Object | None, new: Object, manager: str, now: str) -> l
     return _written(managers)
 
 
-def apply(live: Object | None, applied: Object, manager: str, now: str, *, force: bool) -> Object:
+def apply(
+    live: Object | None, applied: Object, manager: str, now: str, *, force: bool, schema: bool = True
+) -> Object:
     """The object after server-side apply of a configuration, `managedFields` included.
 
     Raises `FieldConflict` unless `force`, which takes the fields over. What the manager applied before and
     leaves out now is removed unless another manager owns it.
     """
     configuration = _owned_part(applied)
-    wanted = dict(_leaves(configuration))
+    root: Names = () if schema else UNKNOWN
+    wanted = dict(_leaves(configuration, names=root))
     mine = Manager(manager, "Apply", applied["apiVersion"], now, frozenset(wanted))
     if live is None:
         return _with_managers(deepcopy(applied), [mine])
-    current = dict(_leaves(_owned_part(live)))
+    current = dict(_leaves(_owned_part(live), names=root))
     managers = read_managers(live)
     previous = next((each for each in managers if each.identity == mine.identity), None)
     others = [each for each in managers if each.identity != mine.identity]
@@ -107,10 +116,10 @@ def apply(live: Object | None, applied: Object, manager: str, now: str, *, force
     if conflicts and not force:
         raise FieldConflict(conflicts)
     others = [replace(each, fields=each.fields - lost) for each in others]
-    result = _merged(deepcopy(live), configuration, ())
+    result = _merged(deepcopy(live), configuration, root)
     if previous is not None:
         kept = [path for other in others for path in other.fields]
-        _prune(result, previous.fields - mine.fields, kept)
+        _prune(result, previous.fields - mine.fields, kept, root)
         if previous.fields == mine.fields and not lost:
             mine = previous
     return _with_managers(result, [*others, mine])
@@ -195,10 +204,10 @@ def _merged(live: Any, applied: Any, names: Names) -> Any:
     return deepcopy(applied)
 
 
-def _prune(content: Object, removed: Iterable[FieldPath], kept: list[FieldPath]) -> None:
+def _prune(content: Object, removed: Iterable[FieldPath], kept: list[FieldPath], root: Names) -> None:
     for path in sorted(removed, key=len):
         if not any(other[: len(path)] == path for other in kept):
-            _remove(content, path, ())
+            _remove(content, path, root)
 
 
 def _remove(value: Any, path: FieldPath, names: Names) -> None:

@@ -33,8 +33,14 @@ SETS: Final = frozenset({"finalizers"})
 KEY_DEFAULTS: Final = {"protocol": "TCP"}
 
 
+UNKNOWN: Final[Names] = ("*",)
+"""The root of what has no schema, such as custom resources: there every list but metadata's is one value."""
+
+
 def merge_keys(names: Names, items: list[Any]) -> tuple[str, ...] | None:
     """The keys that identify an item of the list at `names`; None when the list is one value."""
+    if names[:1] == UNKNOWN and names[1:2] != ("metadata",):
+        return None
     parent, own = ("", *names)[-2:] if names else ("", "")
     keys = MERGE_KEYS.get((parent, own)) or MERGE_KEYS.get(("", own))
     if keys is None or not all(isinstance(item, dict) and keys[0] in item for item in items):

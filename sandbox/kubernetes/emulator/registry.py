@@ -17,14 +17,17 @@ from uuid import uuid4
 
 from sandbox.kubernetes.emulator import errors, field_ownership
 from sandbox.kubernetes.emulator.defaults import with_defaults
+from sandbox.kubernetes.emulator.definitions import accepted, defined
 from sandbox.kubernetes.emulator.errors import Cause
 from sandbox.kubernetes.emulator.patching import patched
 from sandbox.kubernetes.emulator.resources import (
     CONFIG_MAPS,
+    CUSTOM_RESOURCE_DEFINITIONS,
     DEPLOYMENTS,
     NAMESPACES,
     PODS,
     REPLICA_SETS,
+    RESOURCES,
     SECRETS,
     SERVICES,
     Object,
@@ -85,6 +88,17 @@ class Registry:
         for name in INITIAL_NAMESPACES:
             self.create(NAMESPACES, "", {"metadata": {"name": name}}, system)
 
+    @property
+    def types(self) -> tuple[ResourceType, ...]:
+        """All types that are served, in all their versions; definitions of custom ones add theirs."""
+        definitions = self.store.objects(CUSTOM_RESOURCE_DEFINITIONS)
+        return (*RESOURCES, *(each for definition in definitions for each in defined(definition)))
+
+    @property
+    def kinds(self) -> tuple[ResourceType, ...]:
+        """The served types, each in one version."""
+        return tuple({each.key: each for each in reversed(self.types)}.values())
+
     # Reading
 
     def read(self, target: Target) -> Object:
@@ -113,7 +127,7 @@ class Registry:
         if self.store.get(resource, namespace, metadata.get("name", "")) is not None:
             raise errors.already_exists(resource, metadata["name"])
         new["metadata"]["managedFields"] = field_ownership.record_update(
-            None, new, write.manager, timestamp()
+            None, new, write.manager, timestamp(), schema=not resource.custom
         )
         return new if write.dry_run else self.store.put(resource, new)
 
@@ -157,7 +171,9 @@ class Registry:
         if live is not None and version and version != live["metadata"]["resourceVersion"]:
             raise errors.stale(resource, target.name)
         try:
-            new = field_ownership.apply(live, applied, write.manager, timestamp(), force=force)
+            new = field_ownership.apply(
+                live, applied, write.manager, timestamp(), force=force, schema=not resource.custom
+            )
         except field_ownership.FieldConflict as conflict:
             raise errors.apply_conflict(resource, target.name, conflict.causes) from conflict
         if live is None:
@@ -244,7 +260,9 @@ class Registry:
         metadata = new["metadata"]
         for name in SERVER_FIELDS:
             metadata.pop(name, None)
-        if "status" in resource.subresources:
+        if resource.custom:
+            new.pop("status", None)
+        elif "status" in resource.subresources:
             new["status"] = {"replicas": 0} if resource is REPLICA_SETS else {}
         metadata["uid"] = str(uuid4())
         metadata["creationTimestamp"] = timestamp()
@@ -254,6 +272,8 @@ class Registry:
         validate(resource, new, None)
         if resource is SERVICES:
             self._assign_cluster_ip(new)
+        if resource is CUSTOM_RESOURCE_DEFINITIONS:
+            new["status"] = accepted(new, timestamp())
         if resource is PODS:
             new["status"] = {"phase": "Pending", "qosClass": "BestEffort"}
         return new
@@ -340,7 +360,9 @@ class Registry:
             if resource.counts_generations and _is_new_generation(resource, new, live):
                 new["metadata"]["generation"] = old_metadata["generation"] + 1
         if managers is None:
-            managers = field_ownership.record_update(live, new, write.manager, timestamp())
+            managers = field_ownership.record_update(
+                live, new, write.manager, timestamp(), schema=not resource.custom
+            )
         new["metadata"]["managedFields"] = managers
         if write.dry_run or new == live:
             return new
@@ -351,6 +373,11 @@ class Registry:
 
 
 def _is_new_generation(resource: ResourceType, new: Object, live: Object) -> bool:
+    if resource.custom:
+        unversioned = ("apiVersion", "metadata", "status")
+        return any(
+            new.get(key) != live.get(key) for key in (new.keys() | live.keys()).difference(unversioned)
+        )
     if new.get("spec") != live.get("spec"):
         return True
     # The server counts these too, as the deployment controller copies annotations to replica sets.

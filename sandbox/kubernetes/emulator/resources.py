@@ -13,21 +13,31 @@ Object = dict[str, Any]
 class ResourceType:
     """One kind of object: its place in the API and how the registry treats it.
 
-    `model` names its schema in `kubernetes.aio.client`. `counts_generations`: changes of the spec raise
-    `metadata.generation`. `unconditional_update`: a PUT may leave out `resourceVersion`.
+    `model` names its schema in `kubernetes.aio.client`; a custom resource has none. `counts_generations`:
+    changes of the spec raise `metadata.generation`. `unconditional_update`: a PUT may leave out
+    `resourceVersion`.
     """
 
     group: str
     version: str
     plural: str
     kind: str
-    model: str
+    model: str | None
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     namespaced: bool = True
     subresources: frozenset[str] = frozenset()
     counts_generations: bool = False
     unconditional_update: bool = True
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it is stored under: all versions of a type share their objects."""
+        return (self.group, self.plural)
+
+    @property
+    def custom(self) -> bool:
+        return self.model is None
 
     @property
     def api_version(self) -> str:
@@ -62,6 +72,7 @@ SECRETS: Final = ResourceType("", "v1", "secrets", "Secret", "V1Secret")
 SERVICE_ACCOUNTS: Final = ResourceType(
     "", "v1", "serviceaccounts", "ServiceAccount", "V1ServiceAccount", ("sa",)
 )
+ENDPOINTS: Final = ResourceType("", "v1", "endpoints", "Endpoints", "V1Endpoints", ("ep",))
 EVENTS: Final = ResourceType("", "v1", "events", "Event", "CoreV1Event", ("ev",))
 DEPLOYMENTS: Final = ResourceType(
     "apps",
@@ -107,6 +118,17 @@ NETWORK_POLICIES: Final = ResourceType(
 LEASES: Final = ResourceType(
     "coordination.k8s.io", "v1", "leases", "Lease", "V1Lease", unconditional_update=False
 )
+CUSTOM_RESOURCE_DEFINITIONS: Final = ResourceType(
+    "apiextensions.k8s.io",
+    "v1",
+    "customresourcedefinitions",
+    "CustomResourceDefinition",
+    "V1CustomResourceDefinition",
+    ("crd", "crds"),
+    namespaced=False,
+    subresources=STATUS,
+    counts_generations=True,
+)
 
 RESOURCES: Final = (
     NAMESPACES,
@@ -116,12 +138,12 @@ RESOURCES: Final = (
     CONFIG_MAPS,
     SECRETS,
     SERVICE_ACCOUNTS,
+    ENDPOINTS,
     EVENTS,
     DEPLOYMENTS,
     REPLICA_SETS,
     INGRESSES,
     NETWORK_POLICIES,
     LEASES,
+    CUSTOM_RESOURCE_DEFINITIONS,
 )
-BY_PATH: Final = {(each.group, each.version, each.plural): each for each in RESOURCES}
-BY_KIND: Final = {(each.api_version, each.kind): each for each in RESOURCES}

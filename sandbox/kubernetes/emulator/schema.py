@@ -41,12 +41,18 @@ def decode(resource: ResourceType, content: Any) -> Object:
     """
     if not isinstance(content, dict):
         raise bad_request(f"the request body is no JSON object but {_json_name(content)}")
+    if resource.model is None:
+        metadata = _decode(content.get("metadata") or {}, "V1ObjectMeta", "metadata", resource.kind)
+        content = {**content, "metadata": metadata}
+        return {**content, "apiVersion": resource.api_version, "kind": resource.kind}
     decoded: Object = _decode(content, resource.model, "", resource.kind)
     return {**decoded, "apiVersion": resource.api_version, "kind": resource.kind}
 
 
 def missing_fields(resource: ResourceType, content: Object) -> list[Cause]:
     """The fields the schema requires and the object lacks; its status is not the caller's to give."""
+    if resource.model is None:
+        return []
     given = {key: value for key, value in content.items() if key != "status"}
     return [Cause.required(field) for field in _missing(given, resource.model, "")]
 

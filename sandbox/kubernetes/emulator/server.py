@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hmac
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
@@ -22,14 +23,15 @@ from starlette.routing import Route
 from sandbox.kubernetes.emulator import errors
 from sandbox.kubernetes.emulator.deletion import GarbageCollector, NamespaceController
 from sandbox.kubernetes.emulator.deployments import DeploymentController
+from sandbox.kubernetes.emulator.endpoints import EndpointsController
 from sandbox.kubernetes.emulator.errors import StatusError
 from sandbox.kubernetes.emulator.kubelet import Kubelet
-from sandbox.kubernetes.emulator.patching import APPLY, PATCH_TYPES
+from sandbox.kubernetes.emulator.patching import APPLY, PATCH_TYPES, STRATEGIC
 from sandbox.kubernetes.emulator.registry import Propagation, Registry, Target, Write
 from sandbox.kubernetes.emulator.replica_sets import ReplicaSetController
-from sandbox.kubernetes.emulator.resources import BY_PATH, RESOURCES, Object, ResourceType
+from sandbox.kubernetes.emulator.resources import Object, ResourceType
 from sandbox.kubernetes.emulator.selectors import Predicate, everything, parse_fields, parse_labels
-from sandbox.kubernetes.emulator.store import Change, Expired, Store
+from sandbox.kubernetes.emulator.store import Change, Expired, Store, in_version
 
 VERSION: Final[Object] = {
     "major": "1",
@@ -62,6 +64,7 @@ async def serve(port: int, token: str, certificate: Path, private_key: Path) -> 
         ReplicaSetController(registry),
         GarbageCollector(registry),
         NamespaceController(registry),
+        EndpointsController(registry),
         Kubelet(registry),
     )
     application = Starlette(routes=[Route("/{path:path}", Api(registry, token).handle, methods=METHODS)])
@@ -121,17 +124,17 @@ class Api:
             case ["api"]:
                 return JSONResponse({"kind": "APIVersions", "versions": ["v1"]})
             case ["apis"]:
-                groups = sorted({each.group for each in RESOURCES if each.group})
-                listed = [_group(each) for each in groups]
+                groups = sorted({each.group for each in self._registry.types if each.group})
+                listed = [self._group(each) for each in groups]
                 return JSONResponse({"kind": "APIGroupList", "apiVersion": "v1", "groups": listed})
             case ["api", "v1"]:
-                return JSONResponse(_resource_list("", "v1"))
-            case ["apis", group] if any(each.group == group for each in RESOURCES):
-                return JSONResponse({**_group(group), "kind": "APIGroup", "apiVersion": "v1"})
+                return JSONResponse(self._resource_list("", "v1"))
+            case ["apis", group] if any(each.group == group for each in self._registry.types):
+                return JSONResponse({**self._group(group), "kind": "APIGroup", "apiVersion": "v1"})
             case ["apis", group, version] if any(
-                (each.group, each.version) == (group, version) for each in RESOURCES
+                (each.group, each.version) == (group, version) for each in self._registry.types
             ):
-                return JSONResponse(_resource_list(group, version))
+                return JSONResponse(self._resource_list(group, version))
             case ["api", "v1", *rest] if rest:
                 return await self._resource_request(request, "", "v1", rest)
             case ["apis", group, version, *rest] if rest:
@@ -144,7 +147,8 @@ class Api:
         namespace: str | None = None
         if path[0] == "namespaces" and len(path) > 2 and (path[2] not in ("status", "finalize")):
             namespace, path = path[1], path[2:]
-        resource = BY_PATH.get((group, version, path[0]))
+        served = {(each.group, each.version, each.plural): each for each in self._registry.types}
+        resource = served.get((group, version, path[0]))
         if resource is None or (namespace is not None and not resource.namespaced):
             raise errors.unknown_path()
         match path[1:]:
@@ -204,8 +208,9 @@ class Api:
 
     async def _patch(self, request: Request, target: Target) -> Response:
         patch_type = _media_type(request)
-        if patch_type not in PATCH_TYPES:
-            raise errors.unsupported_media_type(PATCH_TYPES)
+        supported = [each for each in PATCH_TYPES if each != STRATEGIC or not target.resource.custom]
+        if patch_type not in supported:
+            raise errors.unsupported_media_type(supported)
         patch = await _body(request)
         if patch_type != APPLY:
             return JSONResponse(self._registry.patch(target, patch, patch_type, _write(request)))
@@ -295,17 +300,18 @@ class Api:
         bookmarks = _flag(query, "allowWatchBookmarks")
 
         def shown(change: Change) -> tuple[str, Object] | None:
-            if change.resource is not resource:
+            if change.resource.key != resource.key:
                 return None
             if namespace is not None and change.current["metadata"].get("namespace") != namespace:
                 return None
             was = change.previous is not None and matches(change.previous)
             now = change.type != "DELETED" and matches(change.current)
+            current = in_version(resource, change.current)
             if was and now:
-                return ("MODIFIED", change.current)
+                return ("MODIFIED", current)
             if now:
-                return ("ADDED", change.current)
-            return ("DELETED", change.current) if was else None
+                return ("ADDED", current)
+            return ("DELETED", current) if was else None
 
         with store.follow() as changes:
             since = query.get("resourceVersion") or "0"
@@ -331,6 +337,53 @@ class Api:
                     continue
                 if event := shown(change):
                     yield _line(*event)
+
+    # Discovery
+
+    def _group(self, group: str) -> Object:
+        versions = {each.version for each in self._registry.types if each.group == group}
+        named = [
+            {"groupVersion": f"{group}/{each}", "version": each}
+            for each in sorted(versions, key=_priority, reverse=True)
+        ]
+        return {"name": group, "versions": named, "preferredVersion": named[0]}
+
+    def _resource_list(self, group: str, version: str) -> Object:
+        verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+        listed: list[Object] = []
+        for each in self._registry.types:
+            if (each.group, each.version) != (group, version):
+                continue
+            entry: Object = {
+                "name": each.plural,
+                "singularName": "",
+                "namespaced": each.namespaced,
+                "kind": each.kind,
+                "verbs": verbs,
+            }
+            if each.short_names:
+                entry["shortNames"] = list(each.short_names)
+            if each.categories:
+                entry["categories"] = list(each.categories)
+            listed.append(entry)
+            for name in sorted(each.subresources):
+                part: Object = {
+                    "name": f"{each.plural}/{name}",
+                    "singularName": "",
+                    "namespaced": each.namespaced,
+                    "kind": each.kind,
+                    "verbs": ["get", "patch", "update"],
+                }
+                if name == "scale":
+                    part |= {"group": "autoscaling", "version": "v1", "kind": "Scale"}
+                listed.append(part)
+        group_version = f"{group}/{version}" if group else version
+        return {
+            "kind": "APIResourceList",
+            "apiVersion": "v1",
+            "groupVersion": group_version,
+            "resources": listed,
+        }
 
 
 def _line(kind: str, content: Object) -> bytes:
@@ -427,45 +480,10 @@ def _number(query: Mapping[str, str], name: str) -> int | None:
         raise errors.bad_request(f"{name}: {value!r} is no number") from error
 
 
-def _group(group: str) -> Object:
-    versions = sorted({each.version for each in RESOURCES if each.group == group})
-    named = [{"groupVersion": f"{group}/{each}", "version": each} for each in versions]
-    return {"name": group, "versions": named, "preferredVersion": named[-1]}
-
-
-def _resource_list(group: str, version: str) -> Object:
-    verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
-    listed: list[Object] = []
-    for each in RESOURCES:
-        if (each.group, each.version) != (group, version):
-            continue
-        entry: Object = {
-            "name": each.plural,
-            "singularName": "",
-            "namespaced": each.namespaced,
-            "kind": each.kind,
-            "verbs": verbs,
-        }
-        if each.short_names:
-            entry["shortNames"] = list(each.short_names)
-        if each.categories:
-            entry["categories"] = list(each.categories)
-        listed.append(entry)
-        for name in sorted(each.subresources):
-            part: Object = {
-                "name": f"{each.plural}/{name}",
-                "singularName": "",
-                "namespaced": each.namespaced,
-                "kind": each.kind,
-                "verbs": ["get", "patch", "update"],
-            }
-            if name == "scale":
-                part |= {"group": "autoscaling", "version": "v1", "kind": "Scale"}
-            listed.append(part)
-    group_version = f"{group}/{version}" if group else version
-    return {
-        "kind": "APIResourceList",
-        "apiVersion": "v1",
-        "groupVersion": group_version,
-        "resources": listed,
-    }
+def _priority(version: str) -> tuple[int, int, int]:
+    """Kubernetes' order of versions: v2, v1, v1beta2, v1beta1, v1alpha1."""
+    match = re.fullmatch(r"v(\d+)(?:(alpha|beta)(\d+))?", version)
+    if match is None:
+        return (-1, 0, 0)
+    stage = {None: 2, "beta": 1, "alpha": 0}[match[2]]
+    return (stage, int(match[1]), int(match[3] or 0))

@@ -38,24 +38,25 @@ class Store:
 
     def __init__(self) -> None:
         self.revision = 1
-        self._objects: dict[ResourceType, dict[Key, Object]] = {}
+        self._objects: dict[tuple[str, str], dict[Key, Object]] = {}
         self._history: deque[Change] = deque(maxlen=HISTORY_LENGTH)
         self._followers: set[asyncio.Queue[Change]] = set()
 
     def get(self, resource: ResourceType, namespace: str, name: str) -> Object | None:
-        return deepcopy(self._objects.get(resource, {}).get((namespace, name)))
+        found = self._objects.get(resource.key, {}).get((namespace, name))
+        return None if found is None else in_version(resource, deepcopy(found))
 
     def objects(self, resource: ResourceType, namespace: str | None = None) -> list[Object]:
         """Objects of one namespace or, with None, of all, in the order of their keys."""
         return [
-            deepcopy(content)
-            for key, content in sorted(self._objects.get(resource, {}).items())
+            in_version(resource, deepcopy(content))
+            for key, content in sorted(self._objects.get(resource.key, {}).items())
             if namespace is None or key[0] == namespace
         ]
 
     def put(self, resource: ResourceType, content: Object) -> Object:
         """Store a new or changed object under the next revision and return it as stored."""
-        objects = self._objects.setdefault(resource, {})
+        objects = self._objects.setdefault(resource.key, {})
         key = _key(content)
         previous = objects.get(key)
         self.revision += 1
@@ -67,7 +68,7 @@ class Store:
 
     def remove(self, resource: ResourceType, content: Object) -> Object:
         """Forget an object; watches see its last state under the revision of the removal."""
-        previous = self._objects[resource].pop(_key(content))
+        previous = self._objects[resource.key].pop(_key(content))
         self.revision += 1
         last = deepcopy(content)
         last["metadata"]["resourceVersion"] = str(self.revision)
@@ -82,7 +83,9 @@ class Store:
             and revision < self._history[0].revision - 1
         ):
             raise Expired(f"too old resource version: {revision} ({self._history[0].revision})")
-        return [each for each in self._history if each.resource is resource and each.revision > revision]
+        return [
+            each for each in self._history if each.resource.key == resource.key and each.revision > revision
+        ]
 
     @contextmanager
     def follow(self) -> Iterator[asyncio.Queue[Change]]:
@@ -105,6 +108,11 @@ class Store:
         self._history.append(change)
         for queue in self._followers:
             queue.put_nowait(change)
+
+
+def in_version(resource: ResourceType, content: Object) -> Object:
+    """The object as this version of its type shows it: without conversion only the name differs."""
+    return {**content, "apiVersion": resource.api_version}
 
 
 def _key(content: Object) -> Key:

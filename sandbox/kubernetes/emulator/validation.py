@@ -9,6 +9,7 @@ from typing import Any, Final
 from sandbox.kubernetes.emulator import errors
 from sandbox.kubernetes.emulator.errors import Cause
 from sandbox.kubernetes.emulator.resources import (
+    CUSTOM_RESOURCE_DEFINITIONS,
     DEPLOYMENTS,
     LEASES,
     NAMESPACES,
@@ -81,6 +82,8 @@ def _type_causes(resource: ResourceType, new: Object, live: Object | None) -> It
             yield from _pod_change_causes(new["spec"], live["spec"])
     elif resource is SERVICES:
         yield from _service_causes(new["spec"])
+    elif resource is CUSTOM_RESOURCE_DEFINITIONS:
+        yield from _definition_causes(new)
     elif resource is LEASES and (duration := new.get("spec", {}).get("leaseDurationSeconds", 1)) <= 0:
         yield Cause.invalid("spec.leaseDurationSeconds", duration, "must be greater than 0")
 
@@ -200,6 +203,23 @@ def _pod_change_causes(spec: Object, live: Object) -> Iterator[Cause]:
             "`spec.initContainers[*].image`, `spec.activeDeadlineSeconds` or `spec.tolerations` "
             "(only additions to existing tolerations)",
         )
+
+
+def _definition_causes(definition: Object) -> Iterator[Cause]:
+    metadata, spec = definition["metadata"], definition["spec"]
+    wanted = f"{spec['names']['plural']}.{spec['group']}"
+    if metadata.get("name") != wanted:
+        yield Cause.invalid("metadata.name", metadata.get("name"), 'must be spec.names.plural+"."+spec.group')
+    annotation = "api-approved.kubernetes.io"
+    if spec["group"].endswith((".k8s.io", ".kubernetes.io")) and not (metadata.get("annotations") or {}).get(
+        annotation
+    ):
+        yield Cause.required(
+            f"metadata.annotations[{annotation}]",
+            f'protected groups must have approval annotation "{annotation}"',
+        )
+    if sum(bool(each.get("storage")) for each in spec["versions"]) != 1:
+        yield Cause.invalid("spec.versions", "", "must have exactly one version marked as storage version")
 
 
 def _service_causes(spec: Object) -> Iterator[Cause]:

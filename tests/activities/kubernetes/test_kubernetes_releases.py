@@ -16,6 +16,7 @@ from domain.workload import (
     ReleaseQuery,
     Restore,
     RolloutResult,
+    Track,
     WorkloadObservation,
     WorkloadTarget,
 )
@@ -346,3 +347,34 @@ async def test_a_watch_sends_heartbeats_and_ends_when_cancelled(
 
     with pytest.raises(asyncio.CancelledError):
         await watching
+
+
+async def test_a_pod_template_can_be_run_as_it_is_on_either_track(
+    activities: KubernetesActivities, target: WorkloadTarget, onlooker: Onlooker
+) -> None:
+    # given a version made elsewhere, and one of ours that somebody patched after it
+    await onlooker.create_deployment(target.namespace, foreign_deployment("v0.9.0"))
+    old = await run(activities.observe_workload, target)
+    await run(activities.apply_release, release(target, "1.0.0"))
+    patch = {"name": "erlmcp", "env": [{"name": "TRACE", "value": "all"}]}
+    change = {"spec": {"template": {"spec": {"containers": [patch]}}}}
+    await onlooker.patch_deployment(target.namespace, change)
+
+    # when the old one is to come back step by step, with the image it had
+    for track in (Track.CANARY, Track.STABLE):
+        back = release(target, "v0.9.0", track, template=old.template, image="", replicas=0)
+        applied = await run(activities.apply_release, back)
+        assert (applied.version, applied.image) == ("v0.9.0", old.image)
+
+    # then both tracks run what it was, and say what they are now
+    for name, label in (("erlmcp-canary", "canary"), ("erlmcp", "stable")):
+        pod = (await onlooker.deployment(target.namespace, name))["spec"]["template"]
+        assert old.template is not None
+        assert pod["spec"] == old.template["spec"]
+        assert pod["metadata"]["labels"]["track"] == label
+        assert pod["metadata"]["annotations"]["erlmcp-deploy/version"] == "v0.9.0"
+
+    # and with an image that is asked for, the container that gets it must be there
+    strange = target.model_copy(update={"container": "other", "deployment": "fresh"})
+    with pytest.raises(ApplicationError, match="the pod template to run has no container 'other'"):
+        await run(activities.apply_release, release(strange, "1.2.0", template=old.template))
