@@ -128,12 +128,17 @@ class KubernetesSignatures(ABC):
 
 
 class ColourSignatures(ABC):
-    """Blue/green: looks at both sides, and switches between them."""
+    """Blue/green: looks at all sides, and switches between them."""
 
     @activity.defn
     @abstractmethod
     async def observe_colours(self, target: WorkloadTarget) -> Colours:
-        """Which side serves, and what both run."""
+        """Which side serves, and what all run."""
+
+    @activity.defn
+    @abstractmethod
+    async def apply_side(self, request: ReleaseApply) -> WorkloadObservation:
+        """Put a version on a side without traffic, out of reach of the Service; Refused if it serves."""
 
     @activity.defn
     @abstractmethod
@@ -143,11 +148,21 @@ class ColourSignatures(ABC):
     @activity.defn
     @abstractmethod
     async def scale_side(self, scale: SideScale) -> Colours:
-        """Scale the side that does not serve, and wait for its pods; Refused for the one that serves."""
+        """Scale a side without traffic, and wait for its pods; Refused for the one that serves."""
+
+    @activity.defn
+    @abstractmethod
+    async def release_traffic(self, target: WorkloadTarget) -> Colours:
+        """The plain Deployment serves again: end both sides, and give the Service its own selector back."""
 
 
 class HandoverSignatures(ABC):
     """Gives a canary to Flagger or Argo Rollouts."""
+
+    @activity.defn
+    @abstractmethod
+    async def observe_handover(self, request: HandoverRequest) -> WorkloadObservation:
+        """What runs where the controller looks for the version; of the request only the place counts."""
 
     @activity.defn
     @abstractmethod

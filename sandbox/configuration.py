@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ class Times:
     soak: str = "6s"
     progress_deadline: str = "40s"
     approval: str = "72h"
+    preview: str = "3s"
+    switched: str = "6s"
+    scale_down_delay: str = "6s"
 
     def shortened(self) -> list[tuple[str, str, str]]:
         """Setting, its value in the specification, its value here."""
@@ -52,6 +55,8 @@ class Places:
     """(namespace, track) → port"""
     prometheus_url: str | None
     slack_api_url: str
+    services: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """(namespace, Service) → port, of environments with blue/green"""
     prefix: str = APPLICATION
     """Of the namespaces: worlds that share a cluster keep apart by it."""
 
@@ -88,6 +93,38 @@ def _pod(port: int) -> dict[str, Any]:
     return {"spec": {"containers": [{"name": APPLICATION, "readinessProbe": probe}]}}
 
 
+def _overrides(places: Places, namespace: str) -> dict[str, Any]:
+    """Where an environment's pods are probed, and where its versions say that they are well."""
+    ports = {track: port for (of, track), port in places.fronts.items() if of == namespace}
+    addresses = {"url": ports["stable"], "canary_url": ports.get("canary")}
+    addresses |= {
+        setting: places.services[namespace, service]
+        for setting, service in (("url", APPLICATION), ("canary_url", f"{APPLICATION}-canary"))
+        if (namespace, service) in places.services
+    }
+    workload: dict[str, Any] = {"template": _pod(ports["stable"])}
+    if "canary" in ports:
+        workload["canary_template"] = _pod(ports["canary"])
+    sides = {side: _pod(ports[side]) for side in ("blue", "green") if side in ports}
+    if sides:
+        workload["side_templates"] = sides
+    health = {s: f"http://127.0.0.1:{port}" for s, port in addresses.items() if port is not None}
+    return {"workload": workload, "health": health}
+
+
+def _blue_green(times: Times) -> dict[str, Any]:
+    """A stage that switches instead of sharing."""
+    return {
+        "canary": None,
+        "blue_green": {
+            "preview_checks": times.preview,
+            "watch": times.switched,
+            "analysis_interval": times.analysis_interval,
+            "scale_down_delay": times.scale_down_delay,
+        },
+    }
+
+
 def sandbox_configuration(
     places: Places, times: Times, flavour: Flavour, changes: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -99,19 +136,8 @@ def sandbox_configuration(
     overrides = {}
     for environment in ("dev", "qa", "staging", "production"):
         namespace = namespace_of(environment, places.prefix)
-        stable, canary = places.fronts.get((namespace, "stable")), places.fronts.get((namespace, "canary"))
-        if stable is None:
-            continue
-        overrides[environment] = {
-            "workload": {
-                "template": _pod(stable),
-                **({"canary_template": _pod(canary)} if canary is not None else {}),
-            },
-            "health": {
-                "url": f"http://127.0.0.1:{stable}",
-                **({"canary_url": f"http://127.0.0.1:{canary}"} if canary is not None else {}),
-            },
-        }
+        if (namespace, "stable") in places.fronts:
+            overrides[environment] = _overrides(places, namespace)
     application = {
         "repository": str(places.repository),
         "image": f"registry.example.com/{APPLICATION}:{{version}}",
@@ -168,4 +194,7 @@ def sandbox_configuration(
             }
         },
     }
+    for environment, stage in described["environments"].items():
+        if (namespace_of(environment, places.prefix), APPLICATION) in places.services:
+            stage.update(_blue_green(times))
     return merge(described, changes) if changes else described

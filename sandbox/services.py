@@ -1,9 +1,12 @@
 """The nodes of the sandbox: a local process for every track that a Deployment wants to run.
 
-Nothing runs inside the pods of the sandbox's cluster. Instead each track (stable or canary) of a namespace
-has one fixed loopback port, its front, that forwards to the process of the release which the track's
-Deployment names; the pods' readiness probes ask the front. So a probe, a rollout, a metric and a rollback
-are as real as the release they run.
+Nothing runs inside the pods of the sandbox's cluster. Instead each track (stable, canary, blue, green) of a
+namespace has one fixed loopback port, its front, that forwards to the process of the release which the
+track's Deployment names; the pods' readiness probes ask the front. So a probe, a rollout, a metric and a
+rollback are as real as the release they run.
+
+A Service has a front too, if it is asked for: each connection goes to the track of one of the pods in the
+Service's Endpoints, as a cluster's proxies would have it. So a switch of its selector moves the traffic.
 
 A Deployment names its release in its pod template: label ``app.kubernetes.io/version``, label ``track``
 (``stable`` unless given), annotation ``erlmcp-deploy/artefact``, a ``file://`` URL of a release tarball with
@@ -16,10 +19,12 @@ import hashlib
 import json
 import logging
 import os
+import random
 import secrets
 import shutil
 import sys
 import tarfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +48,7 @@ _DRAIN_SECONDS: Final = 1.0  # a release that goes still answers those who have 
 _log = logging.getLogger(__name__)
 
 Track = tuple[str, str]  # namespace, track
+Service = tuple[str, str]  # namespace, name
 
 
 @dataclass(frozen=True)
@@ -75,8 +81,9 @@ class FrontStatus:
 class ServiceRunner:
     """Keeps the processes equal to what the Deployments of ``application`` name.
 
-    ``fronts`` maps (namespace, track) to the front's port; a port 0 is replaced by a free one. ``work_dir``
-    holds the unpacked releases and their logs. Use it with ``async with``; the fronts listen from then on.
+    ``fronts`` maps (namespace, track) to the front's port, ``services`` (namespace, Service) to that of a
+    Service; a port 0 is replaced by a free one. ``work_dir`` holds the unpacked releases and their logs. Use
+    it with ``async with``; the fronts listen from then on.
     """
 
     def __init__(
@@ -86,6 +93,7 @@ class ServiceRunner:
         fronts: Mapping[Track, int],
         work_dir: Path,
         *,
+        services: Mapping[Service, int] | None = None,
         poll_interval: float = 0.5,
     ) -> None:
         self._kubeconfig_path = kubeconfig_path
@@ -94,6 +102,10 @@ class ServiceRunner:
         self._fronts = {
             track: _Front(application, track, port or free_port(), work_dir, self._epmd)
             for track, port in fronts.items()
+        }
+        self._services = {
+            service: _ServiceFront(service[0], port or free_port(), self._fronts)
+            for service, port in (services or {}).items()
         }
         self._poll_interval = poll_interval
         self._following: asyncio.Task[None] | None = None
@@ -111,14 +123,20 @@ class ServiceRunner:
         """The front's base URL, without a slash at the end."""
         return f"http://{_LOOPBACK}:{self.port(namespace, track)}"
 
+    def service_url(self, namespace: str, name: str) -> str:
+        """The base URL of a Service, without a slash at the end."""
+        return f"http://{_LOOPBACK}:{self._services[namespace, name].port}"
+
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._epmd.stop)
             for front in self._fronts.values():
                 await stack.enter_async_context(front)
+            for service in self._services.values():
+                await stack.enter_async_context(service)
             api = await config.new_client_from_config(str(self._kubeconfig_path))  # type: ignore[no-untyped-call]
             await stack.enter_async_context(api)
-            self._following = asyncio.create_task(self._follow(client.AppsV1Api(api)))
+            self._following = asyncio.create_task(self._follow(client.AppsV1Api(api), client.CoreV1Api(api)))
             stack.push_async_callback(_cancel, self._following)
             self._stack = stack.pop_all()
         return self
@@ -131,16 +149,19 @@ class ServiceRunner:
     ) -> None:
         await self._stack.aclose()
 
-    async def _follow(self, apps: client.AppsV1Api) -> None:
+    async def _follow(self, apps: client.AppsV1Api, core: client.CoreV1Api) -> None:
         """Polling, because it needs no care about expired watches and a restarted API server."""
         namespaces = sorted({namespace for namespace, _ in self._fronts})
         while True:
             for namespace in namespaces:
                 try:
                     wanted = await self._wanted(apps, namespace)
+                    for (of, name), service in self._services.items():
+                        if of == namespace:
+                            service.shares = await _shares(core, namespace, name)
                 except (client.ApiException, aiohttp.ClientError, TimeoutError, OSError) as error:
                     # What runs keeps running while the API server is away.
-                    _log.warning("cannot list the Deployments of %s, trying again: %s", namespace, error)
+                    _log.warning("cannot list the workloads of %s, trying again: %s", namespace, error)
                     continue
                 for track, front in self._fronts.items():
                     if track[0] == namespace:
@@ -194,7 +215,7 @@ class _Front:
 
     async def __aenter__(self) -> Self:
         self._listener = await asyncio.start_server(
-            self._forward, _LOOPBACK, self.port, limit=_LARGEST_HEAD, backlog=128
+            self.forward, _LOOPBACK, self.port, limit=_LARGEST_HEAD, backlog=128
         )
         return self
 
@@ -313,7 +334,8 @@ class _Front:
         )
         return process, port
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
         if (task := asyncio.current_task()) is not None:
             self._forwarding.add(task)
             task.add_done_callback(self._forwarding.discard)
@@ -338,6 +360,58 @@ class _Front:
         body = json.dumps({"status": "unavailable", "version": release, "error": self._error}).encode()
         head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n"
         return f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body
+
+
+class _ServiceFront:
+    """The port of a Service: shares connections out over the tracks of the pods behind it."""
+
+    def __init__(self, namespace: str, port: int, fronts: Mapping[Track, _Front]) -> None:
+        self.port = port
+        self.shares: Counter[str] = Counter()
+        self._namespace = namespace
+        self._fronts = fronts
+        self._listener: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        self._listener = await asyncio.start_server(
+            self._forward, _LOOPBACK, self.port, limit=_LARGEST_HEAD, backlog=128
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._listener is not None:
+            self._listener.close()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tracks = [track for track in self.shares.elements() if (self._namespace, track) in self._fronts]
+        if not tracks:
+            writer.close()  # a Service without pods refuses connections
+            return
+        track = random.choice(tracks)  # noqa: S311 - one pod is as good as another
+        await self._fronts[self._namespace, track].forward(reader, writer)
+
+
+async def _shares(core: client.CoreV1Api, namespace: str, service: str) -> Counter[str]:
+    """How many ready pods of each track a Service has; none if it does not exist."""
+    try:
+        found = await core.read_namespaced_endpoints(service, namespace, _request_timeout=5)
+    except client.ApiException as error:
+        if error.status == 404:
+            return Counter()
+        raise
+    pods = await core.list_namespaced_pod(namespace, _request_timeout=5)
+    tracks = {
+        pod["metadata"]["name"]: pod["metadata"].get("labels", {}).get(TRACK_LABEL, "stable")
+        for pod in core.api_client.sanitize_for_serialization(pods.items)
+    }
+    subsets = core.api_client.sanitize_for_serialization(found.subsets or [])
+    names = [a.get("targetRef", {}).get("name") for subset in subsets for a in subset.get("addresses", [])]
+    return Counter(tracks[name] for name in names if name in tracks)
 
 
 class _PortMapper:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from temporalio import workflow
+from temporalio.exceptions import FailureError
 
 from domain.analysis import WatchPolicy
 from domain.build import ReleaseArtefact
@@ -15,6 +16,7 @@ from domain.delivery import DeliveryKind, DeliveryStatus, DeliveryStep, StepStat
 from domain.deployment import DeploymentRequest
 from domain.plan import DeploymentPlan
 from domain.workload import WorkloadObservation
+from workflows.failures import reason_of
 from workflows.journal import Journal
 
 T = TypeVar("T")
@@ -38,6 +40,7 @@ class Delivering:
         promotion: wait until a person promotes; answers who. Obeys by itself.
         unpaused: wait while people pause the deployment. Obeys by itself.
         show: replace what ``status`` and the UI show of the delivery.
+        so_far: what they show of it already.
     """
 
     plan: DeploymentPlan
@@ -51,13 +54,19 @@ class Delivering:
     promotion: Callable[[], Awaitable[str]]
     unpaused: Callable[[], Awaitable[None]]
     show: Callable[[DeliveryStatus], None]
+    so_far: DeliveryStatus | None = None
 
 
 class Steps:
     """The steps of a delivery as they are taken, for everybody to see."""
 
-    def __init__(self, kind: DeliveryKind, show: Callable[[DeliveryStatus], None]) -> None:
-        self._status = DeliveryStatus(kind=kind)
+    def __init__(
+        self,
+        kind: DeliveryKind,
+        show: Callable[[DeliveryStatus], None],
+        so_far: DeliveryStatus | None = None,
+    ) -> None:
+        self._status = so_far or DeliveryStatus(kind=kind)
         self._show = show
 
     async def take(self, name: str, work: Awaitable[T], detail: Callable[[T], str] | None = None) -> T:
@@ -68,7 +77,8 @@ class Steps:
         try:
             result = await work
         except BaseException as error:
-            self._finish(place, StepState.FAILED, str(error))
+            reason = reason_of(error) if isinstance(error, FailureError) else str(error)
+            self._finish(place, StepState.FAILED, reason)
             raise
         self._finish(place, StepState.PASSED, detail(result) if detail is not None else "")
         return result
