@@ -117,7 +117,11 @@ class StepVerdict(Model):
 
 
 class CanaryStatus(Model):
-    """The answer of the ``status`` query and the result of CanaryWorkflow."""
+    """The answer of the ``status`` query and the result of CanaryWorkflow.
+
+    Attributes:
+        revision: grows with each change: what is told by signal may arrive in another order.
+    """
 
     id: str
     phase: CanaryPhase
@@ -128,6 +132,7 @@ class CanaryStatus(Model):
     trigger: str | None = None
     warnings: tuple[str, ...] = ()
     handover: HandoverReading | None = None
+    revision: int = 0
 
     @property
     def succeeded(self) -> bool:

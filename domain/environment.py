@@ -145,7 +145,7 @@ class EnvironmentRecord(Model):
 
     Attributes:
         freeze: stops all deployments; so does `hold`.
-        held_versions: what was rolled back; automation does not ship it again.
+        held_versions: what was, or should have been, rolled back; automation does not ship it again.
     """
 
     application: str
@@ -320,10 +320,11 @@ def release(record: EnvironmentRecord, turn: TurnRelease, now: datetime) -> Envi
     if turn.outcome is Outcome.DEPLOYED:
         changes["last_good_version"] = turn.live_version
         changes["held_versions"] = {v: h for v, h in record.held_versions.items() if v != turn.version}
-    if turn.outcome is Outcome.ROLLED_BACK:
+    if turn.outcome in (Outcome.ROLLED_BACK, Outcome.BROKEN):
         if record.last_good_version == turn.version:
             changes["last_good_version"] = rollback_target(record, turn.version)
-        reason = f"{turn.version} was rolled back ({turn.reason}); deploy it by hand or send release_hold"
+        fate = "was rolled back" if turn.outcome is Outcome.ROLLED_BACK else "could not be rolled back"
+        reason = f"{turn.version} {fate} ({turn.reason}); deploy it by hand or send release_hold"
         changes["held_versions"] = {
             **record.held_versions,
             turn.version: Hold(actor=turn.holder, reason=reason, since=now),

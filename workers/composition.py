@@ -17,9 +17,15 @@ from activities.audit import AuditActivities
 from activities.audit_sqlite import SqliteAuditStore
 from activities.builds import BuildActivities
 from activities.configuration import load_configuration
+from activities.hooks import HookActivities
 from activities.kubernetes import ClusterConnection, KubernetesActivities
+from activities.kubernetes.colours import ColourActivities
+from activities.kubernetes.flags import FlagActivities
+from activities.kubernetes.handover import HandoverActivities
+from activities.kubernetes.hooks import HookJobs
 from activities.ledger import EffectsLedger
 from activities.notifications import NotificationActivities
+from activities.otp import NodeActivities
 from activities.plans import PlanActivities
 from activities.slack import SlackChannel
 from activities.turns import TurnActivities
@@ -111,7 +117,10 @@ async def compose(
             connection = ClusterConnection.from_environment(environment)
             cluster = KubernetesActivities(connection)
             watching = WatchActivities(http, connection, environment)
-            for holder in (cluster, watching):
+            jobs, colours = HookJobs(connection), ColourActivities(connection)
+            handover, flags = HandoverActivities(connection), FlagActivities(connection)
+            nodes = NodeActivities(connection, environment)
+            for holder in (cluster, watching, jobs, colours, handover, flags, nodes):
                 stack.push_async_callback(holder.close)
             slack = SlackChannel(
                 configuration.notification_channels.slack,
@@ -130,6 +139,11 @@ async def compose(
                         TurnActivities(client, DEPLOYMENTS_QUEUE),
                         cluster,
                         watching,
+                        colours,
+                        handover,
+                        flags,
+                        nodes,
+                        HookActivities(settings.hooks, ledger, jobs, environment=environment),
                         NotificationActivities([slack]),
                         AuditActivities(store),
                     ),

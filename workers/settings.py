@@ -55,5 +55,9 @@ class WorkerSettings(BaseSettings):
         return self.home / "ledger.db"
 
     @property
+    def hooks(self) -> Path:
+        return self.home / "hooks"
+
+    @property
     def builds(self) -> Path:
         return self.home / "builds"

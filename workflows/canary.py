@@ -12,12 +12,20 @@ from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exce
 
 with workflow.unsafe.imports_passed_through():
     from activities.signatures import KubernetesSignatures, WatchSignatures
-    from domain.analysis import Watch, WatchOutcome, WatchPolicy, WatchProgress, WatchTally, WatchVerdict
+    from domain.analysis import (
+        Watch,
+        WatchOutcome,
+        WatchPolicy,
+        WatchProgress,
+        WatchTally,
+        WatchVerdict,
+        resumed,
+    )
     from domain.canary import UNNAMED_ALERT, Alert, CanaryPhase, CanaryRequest, CanaryStatus, StepVerdict
     from domain.deployment import UNSIGNED_COMMAND, Command
+    from domain.handover import HandoverPhase, HandoverProgress, HandoverRequest, HandoverVerb
     from domain.workload import ReleaseApply, Track, WeightChange, WeightReading
-    from workflows import effects, presentation, workload
-    from workflows._interim import after_guard, resumed
+    from workflows import effects, handover, presentation, workload
     from workflows.failures import ProcessError, reason_of, see_through
     from workflows.journal import Journal
     from workflows.orders import ALERTING, Orders, Stop, StoppedError
@@ -25,6 +33,8 @@ with workflow.unsafe.imports_passed_through():
 
 GUARDED_PAUSE = "guarded-pause"
 """Patch: while a canary is paused, it is still watched for failures."""
+PROMOTION_REPORTED = "promotion-reported"
+"""Patch: the deployment is told when the canary is promoted."""
 
 
 @workflow.defn(name="CanaryWorkflow")
@@ -43,6 +53,8 @@ class CanaryWorkflow:
         self._trigger: str | None = None
         self._paused_phase = CanaryPhase.STARTING
         self._reported: WatchTally | None = None
+        self._handover = self._handed_over(request)
+        self._words = 0
         self._journal = Journal(
             deployment_id=request.deployment_id,
             application=request.target.application,
@@ -54,10 +66,13 @@ class CanaryWorkflow:
     @workflow.run
     async def run(self, request: CanaryRequest) -> CanaryStatus:
         try:
-            await self._start()
-            for weight in request.settings.weights:
-                await self._step(weight)
-            await self._promote()
+            if self._handover is not None:
+                await self._hand_over(self._handover)
+            else:
+                await self._start()
+                for weight in request.settings.weights:
+                    await self._step(weight)
+                await self._promote()
         except StoppedError:
             stop = self._orders.stopped_by("a cancellation request")
             self._trigger = "alert" if stop.action == "alert" else None
@@ -91,11 +106,11 @@ class CanaryWorkflow:
         step = StepVerdict(weight=weight, started_at=workflow.now())
         reading = await self._orders.obey(self._set_weight(weight))
         if reading.weight != weight:
-            raise ProcessError(
-                f"canary at {weight}%: {reading.canary} canary and {reading.stable} stable pod(s) are ready, "
-                f"which is {reading.observed:.0f}%",
-                trigger="weight",
+            why = reading.note or (
+                f"{reading.canary} canary and {reading.stable} stable pod(s) are ready, "
+                f"which is {reading.observed:.0f}%"
             )
+            raise ProcessError(f"canary at {weight}%: {why}", trigger="weight")
         step = step.model_copy(update={"observed_weight": reading.observed})
         self._update(CanaryPhase.ANALYSING, weight=weight, steps=(*self._status.steps, step))
         await self._orders.obey(
@@ -133,9 +148,11 @@ class CanaryWorkflow:
         """
         policy, orders = self._request.watch, self._orders
         tally: WatchTally | None = None
+        watched = timedelta(0)
         while True:
             if orders.paused_by is not None and orders.promoted_by is None:
-                tally = await self._guard(policy, tally)
+                await self._guard(policy, tally)
+                tally = resumed(policy, self._reported, watched)
             if orders.promoted_by is not None:
                 promoted_by, orders.promoted_by = orders.promoted_by, None
                 return None, promoted_by
@@ -144,24 +161,24 @@ class CanaryWorkflow:
             await self._while_watching(
                 watch, lambda: orders.paused_by is not None or orders.promoted_by is not None
             )
-            if watch.done() and orders.paused_by is None:
+            if watch.done():
                 verdict = watch.result()
                 if not self._tells_nothing(verdict):
                     return verdict, None
                 await self._pause_for_a_person(verdict)
-                tally = None
+                tally, watched = None, timedelta(0)
                 continue
             await self._cancel(watch)
-            watched = workflow.now() - started + (timedelta(0) if tally is None else tally.clock)
+            watched += workflow.now() - started
             tally = resumed(policy, self._reported, watched)
 
-    async def _guard(self, policy: WatchPolicy, tally: WatchTally | None) -> WatchTally | None:
+    async def _guard(self, policy: WatchPolicy, tally: WatchTally | None) -> None:
         """Wait until the step goes on; a failure ends it although it is paused."""
         orders = self._orders
+        self._reported = tally
         if not workflow.patched(GUARDED_PAUSE):
             await self._until_unpaused()
-            return tally
-        self._reported = tally
+            return
         watch = asyncio.create_task(self._watch(policy, tally, guard=True))
         await self._while_watching(watch, lambda: orders.paused_by is None or orders.promoted_by is not None)
         if watch.done():
@@ -170,7 +187,6 @@ class CanaryWorkflow:
                 f"canary at {self._status.weight}%, paused: {verdict.reason}", trigger=verdict.trigger
             )
         await self._cancel(watch)
-        return after_guard(policy, tally, self._reported)
 
     async def _while_watching(
         self, watch: asyncio.Task[WatchVerdict], interrupted: Callable[[], bool]
@@ -213,11 +229,59 @@ class CanaryWorkflow:
             **effects.watch(policy.interval),
         )
 
+    # Another controller steers
+
+    @staticmethod
+    def _handed_over(request: CanaryRequest) -> HandoverRequest | None:
+        settings = request.settings.handover
+        if settings is None:
+            return None
+        return HandoverRequest(
+            key=f"{workflow.info().run_id}/handover",
+            target=request.target,
+            settings=settings,
+            version=request.version,
+            image=request.image,
+            deployment_id=request.deployment_id,
+            commit=request.commit,
+            artefact=request.artefact,
+            digest=request.digest,
+            replicas=request.replicas,
+        )
+
+    async def _hand_over(self, request: HandoverRequest) -> None:
+        await self._until_unpaused()
+        self._update(CanaryPhase.ANALYSING)
+        reading = await handover.hand_over(request, self._orders.obey)
+        self._update(CanaryPhase.PROMOTING, weight=100, handover=reading)
+
+    async def _tell_controller(self, verb: HandoverVerb, command: Command) -> str:
+        """Pass a person's word on; answers why the controller cannot obey it, or nothing."""
+        if self._handover is None or self._status.ended:
+            return ""
+        self._words += 1
+        key = f"{self._handover.key}/{self._words}-{verb}"
+        return await handover.tell(self._handover, verb, key=key, reason=command.reason)
+
+    @workflow.signal
+    async def handover_changed(self, progress: HandoverProgress) -> None:
+        """The controller has gone on, or waits."""
+        if self._status.ended:
+            return
+        reading = progress.reading
+        phase = CanaryPhase.PAUSED if reading.phase is HandoverPhase.PAUSED else CanaryPhase.ANALYSING
+        self._update(phase, weight=reading.weight, handover=reading)
+        await self._report()
+
+    # The end
+
     async def _promote(self) -> None:
         """All traffic is on the canary and stayed well: make its version the stable one."""
         await self._until_unpaused()
         request = self._request
         self._update(CanaryPhase.PROMOTING)
+        if workflow.patched(PROMOTION_REPORTED):
+            await self._report()
         await self._apply(Track.STABLE, request.replicas)
         await self._roll_out(Track.STABLE, request.replicas)
         await self._orders.obey(workload.remove_canary(request.target))
@@ -255,9 +319,13 @@ class CanaryWorkflow:
     async def _withdraw(self, phase: CanaryPhase, reason: str) -> None:
         """Traffic first: weight 0 before anything else, however the canary ended."""
         try:
-            await self._set_weight(0)
-            self._update(self._status.phase, weight=0)
-            await workload.remove_canary(self._request.target)
+            if self._handover is not None:
+                reading = await handover.withdraw(self._handover, reason)
+                self._update(self._status.phase, weight=0, handover=reading)
+            else:
+                await self._set_weight(0)
+                self._update(self._status.phase, weight=0)
+                await workload.remove_canary(self._request.target)
         except FailureError as error:
             reason = f"{reason}; withdrawing the canary failed too: {reason_of(error)}"
         self._update(phase, reason=reason, trigger=self._trigger)
@@ -304,14 +372,16 @@ class CanaryWorkflow:
             if paused:
                 self._paused_phase = self._status.phase
             self._update(CanaryPhase.PAUSED if paused else self._paused_phase, paused=paused)
-        await self._commanded("pause" if paused else "resume", command)
+        verb = HandoverVerb.PAUSE if paused else HandoverVerb.RESUME
+        await self._commanded(str(verb), command, refusal=await self._tell_controller(verb, command))
 
     @workflow.signal
     async def promote(self, command: Command = UNSIGNED_COMMAND) -> None:
         if self._orders.paused_by is not None:
             await self._set_pause(False, command)
         self._orders.promoted_by = command.actor or "unknown"
-        await self._commanded("promote", command)
+        refusal = await self._tell_controller(HandoverVerb.PROMOTE, command)
+        await self._commanded("promote", command, refusal=refusal)
 
     @workflow.signal
     async def abort(self, command: Command = UNSIGNED_COMMAND) -> None:
@@ -324,7 +394,8 @@ class CanaryWorkflow:
         obeyed = alert.counts(self._request.abort_on_alerts)
         if obeyed:
             self._orders.halt(Stop("alert", command.actor, command.reason))
-        await self._commanded("alert", command, obeyed=obeyed)
+        refusal = "" if obeyed else f"only {', '.join(self._request.abort_on_alerts)} alerts abort here"
+        await self._commanded("alert", command, refusal=refusal)
 
     @workflow.signal
     def watch_changed(self, progress: WatchProgress) -> None:
@@ -334,21 +405,22 @@ class CanaryWorkflow:
             self._reported = progress.tally
             self._update(self._status.phase, warnings=progress.tally.warnings)
 
-    async def _commanded(self, action: str, command: Command, *, obeyed: bool = True) -> None:
+    async def _commanded(self, action: str, command: Command, *, refusal: str = "") -> None:
         """Audit a command; one that comes after the end was not obeyed."""
         self._journal.note(
             f"canary.{action}",
             action,
-            "success" if obeyed and not self._status.ended else "refused",
+            "refused" if refusal or self._status.ended else "success",
             actor=command.actor or "unknown",
-            reason=command.reason,
+            reason="; ".join(text for text in (command.reason, refusal) if text),
         )
         await self._report()
 
     # What it shows
 
     def _update(self, phase: CanaryPhase, **changes: Any) -> None:
-        self._status = self._status.model_copy(update={"phase": phase, **changes})
+        revision = self._status.revision + 1
+        self._status = self._status.model_copy(update={"phase": phase, "revision": revision, **changes})
         workflow.set_current_details(presentation.canary(self._status, self._request))
 
     async def _report(self) -> None:

@@ -53,7 +53,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.rollback import RollbackRequest
     from domain.watches import canary_watch, monitoring_watch, verification_watch
     from domain.workload import ReleaseApply, Track, WorkloadObservation
-    from workflows import blue_green, effects, hot_upgrade, presentation, workload
+    from workflows import blue_green, effects, handover, hot_upgrade, presentation, workload
     from workflows.approval import ApprovalWorkflow, present
     from workflows.blue_green import BlueGreen
     from workflows.building import BuildSite
@@ -70,6 +70,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.turns import Turn, turn_request
 
 S = DeploymentState
+LEAVES_BLUE_GREEN = "leaves-blue-green"
+"""Patch: an environment may stop being blue/green."""
 
 
 class _TurnedAwayError(Exception):
@@ -266,6 +268,8 @@ class DeploymentWorkflow:
             return await hot_upgrade.observe(plan)
         if plan.settings.blue_green is not None:
             return (await blue_green.observe(plan.target, summary)).serving
+        if plan.settings.canary is not None and plan.settings.canary.handover is not None:
+            return await handover.observe(plan.target, plan.settings.canary.handover)
         return await workload.observe(plan.target, summary)
 
     # Building
@@ -352,7 +356,8 @@ class DeploymentWorkflow:
         """By the way of the environment; where a canary would have nothing beside it, by a rolling update."""
         settings = self._plan.settings
         previous = await self._orders.obey(self._observe("what is to be replaced"))
-        self._previous, self._touched = previous, True
+        previous = self._previous = await self._out_of_blue_green(previous)
+        self._touched = True
         if settings.hot_upgrade is not None:
             await HotUpgrade(self._course(previous)).deliver()
         elif settings.blue_green is not None:
@@ -364,6 +369,21 @@ class DeploymentWorkflow:
             await self._deploy_by_rollout()
         if settings.feature_flags:
             await FlagRollouts(self._course(previous)).roll_out()
+
+    async def _out_of_blue_green(self, previous: WorkloadObservation) -> WorkloadObservation:
+        """An environment that was blue/green before has its traffic on a side, where no other way of
+        delivering would bring the version: what serves goes to the plain Deployment first.
+        """
+        plan = self._plan
+        canary = plan.settings.canary
+        own_place = plan.settings.blue_green or plan.settings.hot_upgrade or (canary and canary.handover)
+        if own_place or previous.replicas > 0 or not workflow.patched(LEAVES_BLUE_GREEN):
+            return previous
+        return await self._orders.obey(
+            blue_green.return_to_plain(
+                plan, run_key=workflow.info().run_id, deployment_id=self._request.deployment_id
+            )
+        )
 
     def _course(self, previous: WorkloadObservation) -> Delivering:
         return Delivering(
@@ -378,6 +398,7 @@ class DeploymentWorkflow:
             promotion=self._orders.promotion,
             unpaused=self._orders.unpaused,
             show=lambda delivery: self._set(delivery=delivery),
+            so_far=self._status.delivery,
         )
 
     async def _deploy_by_rollout(self) -> None:
@@ -460,7 +481,7 @@ class DeploymentWorkflow:
 
     async def _monitor(self) -> None:
         """The soak; blue/green keeps the old side for the way back meanwhile, and retires it at the end."""
-        policy = monitoring_watch(self._plan, self._request.version)
+        policy = monitoring_watch(self._plan, self._request.version, self._deploying_since())
         side = self._blue_green
         retiring = None if side is None else asyncio.create_task(side.wait_to_retire())
         try:
@@ -736,7 +757,9 @@ class DeploymentWorkflow:
 
     @workflow.signal
     def canary_changed(self, status: CanaryStatus) -> None:
-        self._set(canary=status)
+        known = self._status.canary
+        if known is None or known.id != status.id or status.revision >= known.revision:
+            self._set(canary=status)
 
     @workflow.signal
     def watch_changed(self, progress: WatchProgress) -> None:

@@ -21,6 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.canary import CanaryRequest, CanarySettings, CanaryStatus
     from domain.deployment import Command, DeploymentRequest
     from domain.environment import Outcome, TurnAnswer, TurnDecision
+    from domain.handover import HandoverRequest, HandoverSettings
     from domain.hooks import Hook, HookFailure, HookRun
     from domain.notification import NotificationType
     from domain.plan import DeploymentPlan
@@ -29,11 +30,12 @@ with workflow.unsafe.imports_passed_through():
     from domain.strategy import RollbackStrategy
     from domain.watches import verification_watch
     from domain.workload import ReleaseQuery, Restore, Track, WorkloadObservation
-    from workflows import blue_green, effects, hot_upgrade, presentation, workload
+    from workflows import blue_green, effects, handover, hot_upgrade, presentation, workload
     from workflows.canary import CanaryWorkflow
     from workflows.failures import ProcessError, reason_of, see_through
     from workflows.feature_flags import kill_flags
     from workflows.journal import Journal, show_in_visibility
+    from workflows.orders import Orders
     from workflows.turns import Turn, turn_request
 
 
@@ -201,12 +203,15 @@ class RollbackWorkflow:
         """Where the wanted version can still be had, by the way this environment is delivered to."""
         if plan.settings.hot_upgrade is not None:
             return WorkloadObservation(exists=True, name=plan.target.deployment, version=wanted)
-        target = plan.target
+        canary = plan.settings.canary
+        if canary is not None and canary.handover is not None:
+            raise ProcessError(
+                f"{canary.handover.controller} keeps the revisions here; deploy {wanted} again instead "
+                "(erlmcp-deploy deploy)"
+            )
         if plan.settings.blue_green is not None:
-            colours = await blue_green.observe(target, "both sides")
-            if colours.idle.exists and colours.idle.version == wanted:
-                return colours.idle
-            target = target.on(colours.active)
+            return await blue_green.find(plan, wanted, self._request.from_version)
+        target = plan.target
         return await workflow.execute_activity_method(
             KubernetesSignatures.find_release,
             ReleaseQuery(target=target, version=wanted, excluding=self._request.from_version),
@@ -317,13 +322,19 @@ class RollbackWorkflow:
         if not previous.exists or previous.version is None or settings.hot_upgrade is not None:
             return None
         if settings.blue_green is not None:
-            return RollbackStrategy.BLUE_GREEN, self._switch_back(plan, previous.version)
+            return RollbackStrategy.BLUE_GREEN, self._switch_back(plan, previous, previous.version)
         if settings.rollback.strategy is RollbackStrategy.GRADUAL and previous.template is not None:
             return RollbackStrategy.GRADUAL, self._give_traffic_back(plan, previous, previous.version)
         return None
 
-    async def _switch_back(self, plan: DeploymentPlan, version: str) -> None:
-        await blue_green.switch_back(plan, to_version=version, run_key=workflow.info().run_id)
+    async def _switch_back(self, plan: DeploymentPlan, previous: WorkloadObservation, version: str) -> None:
+        await blue_green.switch_back(
+            plan,
+            to_version=version,
+            run_key=workflow.info().run_id,
+            name=previous.name,
+            within=plan.settings.rollback.timeout,
+        )
 
     async def _give_traffic_back(
         self, plan: DeploymentPlan, previous: WorkloadObservation, version: str
@@ -371,8 +382,15 @@ class RollbackWorkflow:
             await hot_upgrade.bring_back(plan, previous, run_key=f"{workflow.info().run_id}/{attempt}")
             return
         target, run = plan.target, workflow.info().run_id
+        canary = plan.settings.canary
+        if canary is not None and canary.handover is not None and previous.exists:
+            await self._bring_back(plan, previous, canary.handover, attempt)
+            return
         if plan.settings.blue_green is not None:
-            target = target.on((await blue_green.observe(target, "which side serves")).active)
+            await blue_green.bring_back(
+                plan, previous, run_key=f"{run}/{attempt}", deployment_id=self._journal.deployment_id
+            )
+            return
         replicas = max(previous.replicas, target.replicas) if previous.exists else target.replicas
         left = max(deadline - workflow.now(), timedelta(seconds=30))
         limits = effects.cluster_write(min(target.progress_deadline, left))
@@ -398,6 +416,25 @@ class RollbackWorkflow:
                 failure="the restored version did not roll out",
             )
         await workload.remove_canary(target, limits)
+
+    async def _bring_back(
+        self, plan: DeploymentPlan, previous: WorkloadObservation, settings: HandoverSettings, attempt: int
+    ) -> None:
+        """Through the controller that steers this environment: it would undo what is done behind its back."""
+        found = await handover.observe(plan.target, settings)
+        if found.version == previous.version and found.template == previous.template:
+            return  # the canary has taken itself back
+        request = HandoverRequest(
+            key=f"{workflow.info().run_id}/restore-{attempt}",
+            target=plan.target,
+            settings=settings,
+            version=previous.version or "",
+            image=previous.image or "",
+            deployment_id=self._journal.deployment_id,
+            replicas=max(previous.replicas, plan.target.replicas),
+            template=previous.template,
+        )
+        await handover.bring_back(request, Orders().obey)
 
     async def _run_hooks(
         self,

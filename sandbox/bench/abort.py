@@ -94,4 +94,4 @@ async def _until_without_traffic(world: World) -> None:
                 return
             await asyncio.sleep(_POLL_SECONDS)
     finally:
-        await api.close()
+        await api.close()  # type: ignore[no-untyped-call]

@@ -5,6 +5,7 @@ build, cluster and monitoring that keep everything in memory and do as they are 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -12,7 +13,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import yaml
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -24,6 +27,8 @@ from activities.configuration import parse_configuration
 from activities.errors import INVALID_INPUT, fail
 from activities.signatures import (
     BuildSignatures,
+    FlagSignatures,
+    HookSignatures,
     KubernetesSignatures,
     NotificationSignatures,
     PlanSignatures,
@@ -41,7 +46,10 @@ from domain.build import (
     Workspace,
 )
 from domain.deployment import DeploymentRequest
+from domain.feature_flags import FlagChange, FlagReading
 from domain.gates import StepReport
+from domain.hooks import HookReport, HookRun
+from domain.merging import merge
 from domain.notification import Notification, NotificationReceipt
 from domain.plan import DeploymentPlan, UnknownNameError, resolve_plan
 from domain.workload import (
@@ -101,9 +109,16 @@ directory:
 
 
 class Plans(PlanSignatures):
+    """deployment.yaml, and what an application changes of it."""
+
+    def __init__(self) -> None:
+        self.changes: dict[str, dict[str, Any]] = {}
+
     @activity.defn
     async def resolve_deployment_plan(self, request: DeploymentRequest) -> DeploymentPlan:
-        settings = parse_configuration(DEPLOYMENT_YAML.format(application=request.application))
+        described = yaml.safe_load(DEPLOYMENT_YAML.format(application=request.application))
+        changed = merge(described, self.changes.get(request.application, {}))
+        settings = parse_configuration(json.dumps(changed))
         try:
             return resolve_plan(settings, request)
         except UnknownNameError as error:
@@ -186,6 +201,7 @@ class Cluster(KubernetesSignatures):
             revision="1",
             replicas=request.replicas,
             ready=request.replicas,
+            template={"spec": {"containers": [{"name": request.target.container, "image": request.image}]}},
         )
         self.live[request.target.namespace, request.track] = observation
         return observation
@@ -252,6 +268,35 @@ class Monitoring(WatchSignatures):
         return WatchVerdict(outcome=WatchOutcome.PASSED, reason="3 round(s), healthy")
 
 
+class Hooks(HookSignatures):
+    """Notes what was run; the names in `failing` fail as often as they say."""
+
+    def __init__(self) -> None:
+        self.runs: list[HookRun] = []
+        self.failing: dict[str, int] = {}
+
+    @activity.defn
+    async def run_hook(self, run: HookRun) -> HookReport:
+        self.runs.append(run)
+        left = self.failing.get(run.hook.name, 0)
+        self.failing[run.hook.name] = left - 1
+        return HookReport(succeeded=left <= 0, reason="exit status 1" if left > 0 else "")
+
+
+class Flags(FlagSignatures):
+    """Feature flags by namespace and name, in percent."""
+
+    def __init__(self) -> None:
+        self.shares: dict[tuple[str, str], int] = {}
+        self.history: list[tuple[str, str, int]] = []
+
+    @activity.defn
+    async def set_flag(self, change: FlagChange) -> FlagReading:
+        self.shares[change.namespace, change.rollout.flag] = change.percentage
+        self.history.append((change.namespace, change.rollout.flag, change.percentage))
+        return FlagReading(exists=True, percentage=change.percentage, state="ENABLED")
+
+
 class Notices(NotificationSignatures):
     def __init__(self) -> None:
         self.sent: list[Notification] = []
@@ -270,20 +315,32 @@ class World:
     cluster: Cluster
     monitoring: Monitoring
     notices: Notices
+    plans: Plans
+    hooks: Hooks
+    flags: Flags
 
 
 @asynccontextmanager
 async def workers(client: Client, data_dir: Path) -> AsyncIterator[World]:
     """The product's workflows on both queues, with this world behind them."""
-    world = World(Builds(), Cluster(), Monitoring(), Notices())
+    world = World(Builds(), Cluster(), Monitoring(), Notices(), Plans(), Hooks(), Flags())
     async with SqliteAuditStore.open(data_dir / "audit.db") as store:
-        plans, turns, audit = Plans(), TurnActivities(client, DEPLOYMENTS_QUEUE), AuditActivities(store)
+        turns, audit = TurnActivities(client, DEPLOYMENTS_QUEUE), AuditActivities(store)
         deployments = Worker(
             client,
             task_queue=DEPLOYMENTS_QUEUE,
             workflows=WORKFLOWS,
             workflow_runner=workflow_runner(),
-            activities=activities_of(plans, turns, audit, world.cluster, world.monitoring, world.notices),
+            activities=activities_of(
+                turns,
+                audit,
+                world.plans,
+                world.cluster,
+                world.monitoring,
+                world.notices,
+                world.hooks,
+                world.flags,
+            ),
             max_heartbeat_throttle_interval=timedelta(milliseconds=100),
         )
         builds = Worker(client, task_queue=BUILDS_QUEUE, activities=activities_of(world.builds))

@@ -51,6 +51,10 @@ class Shop:
     world: World
     home: Path
 
+    def configured(self, **environment: Any) -> None:
+        """What the production environment of this application says otherwise."""
+        self.world.plans.changes[self.name] = {"environments": {"production": environment}}
+
     async def start(
         self, version: str, environment: str = "production", **request: Any
     ) -> WorkflowHandle[Any, DeploymentStatus]:
