@@ -181,12 +181,12 @@ class CanaryWorkflow:
             return
         watch = asyncio.create_task(self._watch(policy, tally, guard=True))
         await self._while_watching(watch, lambda: orders.paused_by is None or orders.promoted_by is not None)
-        if watch.done():
-            verdict = watch.result()
+        if watch.done() and (verdict := watch.result()).outcome is WatchOutcome.FAILED:
             raise ProcessError(
                 f"canary at {self._status.weight}%, paused: {verdict.reason}", trigger=verdict.trigger
             )
         await self._cancel(watch)
+        await self._until_unpaused()
 
     async def _while_watching(
         self, watch: asyncio.Task[WatchVerdict], interrupted: Callable[[], bool]

@@ -27,6 +27,7 @@ from activities.configuration import parse_configuration
 from activities.errors import INVALID_INPUT, fail
 from activities.signatures import (
     BuildSignatures,
+    ColourSignatures,
     FlagSignatures,
     HookSignatures,
     KubernetesSignatures,
@@ -36,6 +37,7 @@ from activities.signatures import (
 )
 from activities.turns import TurnActivities
 from domain.analysis import HealthProbe, HealthReport, Watch, WatchOutcome, WatchVerdict
+from domain.blue_green import Colours, SideScale, Switch
 from domain.build import (
     Checkout,
     CheckoutRequest,
@@ -258,7 +260,7 @@ class Monitoring(WatchSignatures):
         url = watch.policy.health.base_url if watch.policy.health is not None else ""
         application = url.removeprefix("http://").rpartition("-")[0]
         subject = f"{application}: {watch.policy.subject}"
-        while subject in self.held:
+        while subject not in self.failing and (watch.guard or subject in self.held):
             activity.heartbeat()
             await asyncio.sleep(0.05)
         if subject in self.failing:
@@ -266,6 +268,35 @@ class Monitoring(WatchSignatures):
                 outcome=WatchOutcome.FAILED, trigger="error_rate", reason=self.failing[subject]
             )
         return WatchVerdict(outcome=WatchOutcome.PASSED, reason="3 round(s), healthy")
+
+
+class Sides(ColourSignatures):
+    """No environment of these tests is blue/green: nothing runs on a side, and no side can be asked for."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    @activity.defn
+    async def observe_colours(self, target: WorkloadTarget) -> Colours:
+        nothing = WorkloadObservation(exists=False, name=target.deployment)
+        plain = self._cluster.live.get((target.namespace, Track.STABLE), nothing)
+        return Colours(active=None, plain=plain, blue=nothing, green=nothing)
+
+    @activity.defn
+    async def apply_side(self, request: ReleaseApply) -> WorkloadObservation:
+        fail(INVALID_INPUT, "there are no sides here")
+
+    @activity.defn
+    async def switch_traffic(self, switch: Switch) -> Colours:
+        fail(INVALID_INPUT, "there are no sides here")
+
+    @activity.defn
+    async def scale_side(self, scale: SideScale) -> Colours:
+        fail(INVALID_INPUT, "there are no sides here")
+
+    @activity.defn
+    async def release_traffic(self, target: WorkloadTarget) -> Colours:
+        fail(INVALID_INPUT, "there are no sides here")
 
 
 class Hooks(HookSignatures):
@@ -336,6 +367,7 @@ async def workers(client: Client, data_dir: Path) -> AsyncIterator[World]:
                 audit,
                 world.plans,
                 world.cluster,
+                Sides(world.cluster),
                 world.monitoring,
                 world.notices,
                 world.hooks,

@@ -123,6 +123,8 @@ async def test_a_rollback_that_cannot_be_verified_says_so(shop: Shop) -> None:
     assert "so is this one" in ended.reason
     attempts = [e for e in shop.audit(handle_id(shop, "1.1.0")) if e.event_type == "rollback.attempt"]
     assert len(attempts) == 3
+    # And automation does not ship the version that could not be left
+    assert list((await shop.environment()).held_versions) == ["1.1.0"]
 
 
 def handle_id(shop: Shop, version: str) -> str:
