@@ -1,0 +1,1 @@
+"""``erlmcp-deploy backtest``: what a policy would have decided over recorded metrics."""
