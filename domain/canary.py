@@ -144,10 +144,11 @@ class CanaryStatus(Model):
 
 
 class Alert(Message):
-    """A push abort: an alert of the monitoring system."""
+    """A push abort: an alert of the monitoring system, or of the person who passes it on (`actor`)."""
 
     name: str = ""
     severity: str = ""
+    actor: str = ""
 
     def counts(self, severities: tuple[str, ...]) -> bool:
         """Whether it aborts where only these severities do; without any, all do."""

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from starters import control, decisions, github_actions
 from starters import status as reading
 from starters.audit import app as audit_app
+from starters.backtest.command import backtest
 from starters.configuration import app as configuration_app
 from starters.deploy import deploy
 from starters.errors import CommandError, ExitCode
@@ -86,12 +87,13 @@ _VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "reject": decisions.reject,
         "comment": decisions.comment,
     },
-    "Look": {"status": reading.status, "watch": reading.watch},
+    "Look": {"status": reading.status, "watch": reading.watch, "backtest": backtest},
     "Control": {
         "pause": control.pause,
         "resume": control.resume,
         "promote": control.promote,
         "abort": control.abort,
+        "alert": control.alert,
         "freeze": control.freeze,
         "unfreeze": control.unfreeze,
     },

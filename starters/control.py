@@ -1,10 +1,12 @@
-"""``pause``, ``resume``, ``promote``, ``abort``, ``rollback``, ``freeze``, ``unfreeze``: what people order.
+"""``pause`` … ``abort``, ``alert``, ``rollback``, ``freeze``, ``unfreeze``: what people order.
 
 Orders are signals: the server keeps them although no worker may be there to obey at the moment.
 """
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -16,15 +18,18 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from domain.deployment import Command, DeploymentStatus
+from activities.configuration import ConfigurationError, load_configuration
+from domain.canary import Alert
+from domain.deployment import Command, DeploymentState, DeploymentStatus
 from domain.durations import parse_duration
 from domain.environment import EnvironmentRecord, HoldMessage
 from domain.rollback import RollbackRequest, RollbackStatus
 from domain.version import SemVer
+from starters.configuration import configured_path
 from starters.connection import DEPLOYMENTS_QUEUE, command, connect, workflow_url
 from starters.deploy import Started, see_through
 from starters.errors import CommandError, ExitCode, invalid_input, usage_error
-from starters.finding import Where, connect_to, describe, read_status
+from starters.finding import Where, connect_to, describe, read_status, running, running_target
 from starters.following import Follower, NoAnswerError
 from starters.rendering import Screen, clean, command_line, rollback_view, target_words
 from starters.target import (
@@ -47,10 +52,19 @@ from starters.target import (
 _ORDERS = {
     "pause": "paused before its next state; a running canary step stops its clock",
     "resume": "goes on",
-    "promote": "the rest of the canary step is skipped",
+    "promote": "the rest of the canary step is skipped, or the waiting blue/green switch is made",
     "abort": "stops now; what is half deployed is rolled back",
     "rollback": "stops now and is rolled back",
 }
+_SERVING = frozenset(
+    {
+        DeploymentState.DEPLOYING,
+        DeploymentState.VERIFYING,
+        DeploymentState.MONITORING,
+        DeploymentState.ROLLING_BACK,
+    }
+)
+"""States in which something of the new version serves, or may."""
 
 
 @command
@@ -96,7 +110,7 @@ async def promote(
     application: ApplicationOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Skip the rest of the running canary step; the next weight follows."""
+    """Go on without waiting: the canary's next weight, or the blue/green switch that waits for a person."""
     where = Where(environment, version, application, workflow_id)
     await _order("promote", where, actor=actor, reason=reason, as_json=as_json)
 
@@ -125,7 +139,97 @@ async def _order(order: str, where: Where, *, actor: str | None, reason: str, as
     _report_order(screen, target, order, person)
 
 
-async def send(client: Client, target: Target, order: str, message: Command) -> None:
+@command
+async def alert(
+    environment: OptionalEnvironment = None,
+    version: OptionalVersion = None,
+    *,
+    name: Annotated[str, typer.Option("--name", show_default=False, help="Which alert; kept as the reason.")],
+    severity: Annotated[
+        str, typer.Option("--severity", help="As the monitoring system calls it: critical, warning …")
+    ] = "critical",
+    workflow_id: IdOption = None,
+    actor: ActorOption = None,
+    application: ApplicationOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Abort by alert: traffic leaves the new version at once, and what was deployed is rolled back.
+
+    It counts from Deploying to the end of Monitoring. Where ``abort_on_alerts`` names severities, only those
+    abort. Without VERSION the deployment is meant that is being rolled out or watched, not one in the queue.
+    """
+    message = Alert(name=name.strip(), severity=severity.strip(), actor=(actor or "").strip())
+    if not message.name:
+        raise usage_error("name is empty", remedy="say what is wrong: --name HighErrorRate")
+    screen = Screen(as_json=as_json)
+    client, target = await _alerted(Where(environment, version, application, workflow_id))
+    state = await _state(client, target)
+    await send(client, target, "alert", message)
+    _report_alert(screen, target, message, state)
+
+
+async def _alerted(where: Where) -> tuple[Client, Target]:
+    """The deployment an alert means: with several in one environment, the one that is past its queue."""
+    if where.workflow_id is not None or where.environment is None or where.version is not None:
+        return await connect_to(where)
+    place = find_place(where.environment, where.application)
+    client = await connect()
+    prefix = f"deployment:{place.application}:{place.environment}:"
+    serving = [f for f in await running(client, prefix) if f.state in _SERVING]
+    if len(serving) == 1:
+        return client, target_of(serving[0].workflow_id)
+    return client, await running_target(client, place)
+
+
+async def _state(client: Client, target: Target) -> str | None:
+    """The state as the server knows it: an alert needs no worker to be kept."""
+    described = await describe(client, target.id_of("deployment"))
+    state = None if described is None else described.search_attributes.get("DeploymentState")
+    return str(state[0]) if state else None
+
+
+def _severities(target: Target) -> tuple[str, ...]:
+    """What alerts abort there, as far as this machine's configuration says; what counts is the plan's."""
+    try:
+        environments = load_configuration(configured_path(None)).environments
+    except ConfigurationError:
+        return ()
+    return environments[target.environment].abort_on_alerts if target.environment in environments else ()
+
+
+def _report_alert(screen: Screen, target: Target, message: Alert, state: str | None) -> None:
+    deployment_id = target.id_of("deployment")
+    severities = _severities(target)
+    aborts = (state is None or state in _SERVING) and message.counts(severities)
+    screen.document(
+        {
+            "deployment_id": deployment_id,
+            "order": "alert",
+            "name": message.name,
+            "severity": message.severity,
+            "state": state,
+            "sent": True,
+            "aborts": aborts,
+        }
+    )
+    text = Text.assemble(("✔ alert sent", "bold green"), f" to {deployment_id}: ")
+    words = target_words(target.application, target.environment, target.version)
+    if aborts:
+        text.append(f"{clean(message.name)} ({clean(message.severity)}) aborts it, and it is rolled back\n  ")
+        text.append_text(command_line("watch", *words))
+    elif message.counts(severities):
+        text.append(
+            f"it is still {state}, where nothing of it serves and alerts change nothing\n  ", "yellow"
+        )
+        text.append_text(command_line("abort", *words))
+    else:
+        said = f"only {', '.join(severities)} alerts abort in {target.environment} (abort_on_alerts)"
+        text.append(f"{said}, so it goes on\n  ", "yellow")
+        text.append_text(command_line("abort", *words))
+    screen.show(text)
+
+
+async def send(client: Client, target: Target, order: str, message: Command | Alert) -> None:
     """Signal a running deployment.
 
     Raises:
@@ -139,9 +243,12 @@ async def send(client: Client, target: Target, order: str, message: Command) -> 
             raise
         described = await describe(client, deployment_id)
         what = "has ended already" if described is not None else "does not exist"
+        see = f"see what runs: erlmcp-deploy status {target.environment} -a {target.application}"
+        undo = f"erlmcp-deploy rollback {target.environment} -a {target.application} --reason …"
+        live = order in ("abort", "alert") and described is not None
         raise CommandError(
             f"{order}: {deployment_id} {what}",
-            remedy=f"see what runs: erlmcp-deploy status {target.environment} -a {target.application}",
+            remedy=f"{see}; if it is live and must go: {undo}" if live else see,
         ) from None
 
 
@@ -175,8 +282,12 @@ async def rollback(
 ) -> None:
     """Bring an environment back to its last good version.
 
-    A deployment that runs there is stopped and rolls back what it did; otherwise the live version is
-    rolled back. Needs no approval and is never blocked by a freeze.
+    A deployment that is being rolled out or watched there is stopped and rolls back what it did; otherwise
+    the live version is rolled back, and a deployment that still builds or waits for approval is stopped.
+    Needs no approval and is never blocked by a freeze.
+
+    Exit codes: 0 rolled back (or told to, without --wait), 1 not rolled back, 2 invalid input,
+    130 interrupted (the roll-back goes on).
     """
     place = find_place(environment, application)
     person = require_actor(actor)
@@ -185,23 +296,41 @@ async def rollback(
     screen = Screen(as_json=as_json)
     client = await connect()
     record = await _record(client, place)
-    holder = record.holder
-    if holder is not None and holder.holder.startswith("deployment:"):
-        await _stop_deployment(client, screen, target_of(holder.holder), probe, wait=wait)
+    holder = "" if record.holder is None else record.holder.holder
+    if holder.startswith("rollback:"):
+        await _report_rollback(client, screen, holder, fresh=False, wait=wait)
         return
-    if holder is not None and holder.holder.startswith("rollback:"):
-        workflow_id, fresh = holder.holder, False
-    else:
-        if record.current_version is None:
-            raise CommandError(
-                f"nothing was deployed to {place.environment} yet, so there is nothing to roll back",
-                remedy=f"see erlmcp-deploy status {place.environment} -a {place.application}",
-            )
-        request = _rollback_request(
-            place, person, reason, from_version=record.current_version, to_version=to_version
+    deployment = target_of(holder) if holder.startswith("deployment:") else None
+    seen = None if deployment is None else await _seen(client, deployment)
+    if deployment is not None and (seen is None or _has_deployed(seen) or record.current_version is None):
+        await _stop_deployment(client, screen, deployment, probe, seen=seen, wait=wait)
+        return
+    if record.current_version is None:
+        raise CommandError(
+            f"nothing was deployed to {place.environment} yet, so there is nothing to roll back",
+            remedy=f"see erlmcp-deploy status {place.environment} -a {place.application}",
         )
-        workflow_id, fresh = await _start_rollback(client, request)
+    request = _rollback_request(
+        place, person, reason, from_version=record.current_version, to_version=to_version
+    )
+    workflow_id, fresh = await _start_rollback(client, request)
+    if deployment is not None:
+        # The roll-back is first in the queue by now: it follows as soon as the turn is given back.
+        screen.note(f"{holder} has the turn and has not deployed anything yet: it is stopped")
+        with suppress(CommandError):  # it has ended in the meantime
+            await send(client, deployment, "rollback", Command(actor=person, reason=reason))
     await _report_rollback(client, screen, workflow_id, fresh=fresh, wait=wait)
+
+
+async def _seen(client: Client, target: Target) -> DeploymentStatus | None:
+    try:
+        return await read_status(client, target.id_of("deployment"), DeploymentStatus)
+    except NoAnswerError:
+        return None
+
+
+def _has_deployed(status: DeploymentStatus) -> bool:
+    return any(entered.state in _SERVING for entered in status.history)
 
 
 def _rollback_request(
@@ -236,7 +365,13 @@ async def _record(client: Client, place: Place) -> EnvironmentRecord:
 
 
 async def _stop_deployment(
-    client: Client, screen: Screen, target: Target, request: RollbackRequest, *, wait: bool
+    client: Client,
+    screen: Screen,
+    target: Target,
+    request: RollbackRequest,
+    *,
+    seen: DeploymentStatus | None,
+    wait: bool,
 ) -> None:
     deployment_id = target.id_of("deployment")
     if request.to_version is not None:
@@ -244,10 +379,6 @@ async def _stop_deployment(
             f"to is {request.to_version}, but {deployment_id} runs and goes back to what it found",
             remedy="leave --to out, or abort it first and roll back when it has ended",
         )
-    try:
-        seen = await read_status(client, deployment_id, DeploymentStatus)
-    except NoAnswerError:
-        seen = None
     await send(client, target, "rollback", Command(actor=request.actor, reason=request.reason))
     if not wait:
         _report_order(screen, target, "rollback", request.actor)
@@ -256,6 +387,11 @@ async def _stop_deployment(
     url = workflow_url(client.namespace, deployment_id)
     final = await see_through(client, screen, started, url, seen=seen)
     screen.document(final)
+    if final.state is DeploymentState.COMPLETED:
+        raise CommandError(
+            f"{deployment_id} had completed before the order reached it: its version is live",
+            remedy="give the order again; it rolls the live version back now",
+        )
     undone = final.rollback is None or final.rollback.succeeded
     raise typer.Exit(ExitCode.OK if undone else ExitCode.FAILED)
 
@@ -298,7 +434,14 @@ async def _report_rollback(
             seen.append(words)
             screen.note(words)
 
-    final = await Follower(client, workflow_id, RollbackStatus, run_id=None, show=show).result()
+    try:
+        final = await Follower(client, workflow_id, RollbackStatus, run_id=None, show=show).result()
+    except asyncio.CancelledError:
+        raise CommandError(
+            f"stopped waiting; {workflow_id} goes on",
+            remedy=f"come back: erlmcp-deploy status {workflow_id}",
+            exit_code=ExitCode.INTERRUPTED,
+        ) from None
     screen.document({**answer, "status": final.model_dump(mode="json")})
     screen.show(rollback_view(final, datetime.now(UTC)))
     raise typer.Exit(ExitCode.OK if final.succeeded else ExitCode.FAILED)

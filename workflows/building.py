@@ -112,6 +112,7 @@ class BuildSite:
                     application=self._request.application,
                     version=self._request.version,
                     image=self._plan.image,
+                    upgrade_from=self.previous_version if self._plan.settings.hot_upgrade else None,
                 ),
                 task_queue=workspace.queue,
                 summary=f"build release {self._request.version}",

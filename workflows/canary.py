@@ -33,6 +33,8 @@ with workflow.unsafe.imports_passed_through():
 
 GUARDED_PAUSE = "guarded-pause"
 """Patch: while a canary is paused, it is still watched for failures."""
+PROMOTES_OPEN_STEPS = "promotes-open-steps"
+"""Patch: a second click between two steps does not skip the next one unwatched."""
 PROMOTION_REPORTED = "promotion-reported"
 """Patch: the deployment is told when the canary is promoted."""
 
@@ -111,7 +113,7 @@ class CanaryWorkflow:
                 f"which is {reading.observed:.0f}%"
             )
             raise ProcessError(f"canary at {weight}%: {why}", trigger="weight")
-        step = step.model_copy(update={"observed_weight": reading.observed})
+        step = step.model_copy(update={"observed_weight": reading.observed, "note": reading.note})
         self._update(CanaryPhase.ANALYSING, weight=weight, steps=(*self._status.steps, step))
         await self._orders.obey(
             self._journal.record(
@@ -135,6 +137,14 @@ class CanaryWorkflow:
         )
         if not passed and verdict is not None:
             raise ProcessError(f"canary at {weight}%: {verdict.reason}", trigger=verdict.trigger)
+
+    @property
+    def _step_is_open(self) -> bool:
+        """Whether there is a step to promote: one that is watched, or that a pause holds back."""
+        if self._handover is not None or self._orders.paused_by is not None:
+            return True
+        steps = self._status.steps
+        return self._status.phase is CanaryPhase.ANALYSING and bool(steps) and steps[-1].finished_at is None
 
     async def _until_unpaused(self) -> None:
         orders = self._orders
@@ -377,6 +387,9 @@ class CanaryWorkflow:
 
     @workflow.signal
     async def promote(self, command: Command = UNSIGNED_COMMAND) -> None:
+        if not self._step_is_open and workflow.patched(PROMOTES_OPEN_STEPS):
+            await self._commanded("promote", command, refusal="no step is being watched")
+            return
         if self._orders.paused_by is not None:
             await self._set_pause(False, command)
         self._orders.promoted_by = command.actor or "unknown"
@@ -390,7 +403,7 @@ class CanaryWorkflow:
 
     @workflow.signal
     async def alert(self, alert: Alert = UNNAMED_ALERT) -> None:
-        command = Command(actor=ALERTING, reason=str(alert))
+        command = Command(actor=alert.actor or ALERTING, reason=str(alert))
         obeyed = alert.counts(self._request.abort_on_alerts)
         if obeyed:
             self._orders.halt(Stop("alert", command.actor, command.reason))

@@ -290,6 +290,7 @@ class DeploymentWorkflow:
             digest=release.digest,
             commit=release.commit,
             size=release.size,
+            note=release.note,
         )
 
     # Testing
@@ -803,7 +804,7 @@ class DeploymentWorkflow:
     @workflow.signal
     def alert(self, alert: Alert = UNNAMED_ALERT) -> None:
         """The monitoring system says that it is not well: as good as a failed check, and at once."""
-        command = Command(actor=ALERTING, reason=str(alert))
+        command = Command(actor=alert.actor or ALERTING, reason=str(alert))
         if self._touched and alert.counts(self._plan.settings.abort_on_alerts):
             self._halt("alert", command)
         else:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from domain.analysis import MetricTally, Phase, WatchVerdict
 from domain.approval import ApprovalPolicy, ApprovalState, ApprovalStatus
 from domain.canary import CanaryRequest, CanaryStatus
+from domain.delivery import DeliveryKind, DeliveryStatus, StepState
 from domain.deployment import DeploymentState, DeploymentStatus
 from domain.environment import EnvironmentRecord
 from domain.gates import GateOutcome, GateResult
@@ -33,6 +37,32 @@ _GATE_MARKS = {
 }
 
 
+_PHASE_MARKS = {Phase.SUCCESSFUL: GOOD, Phase.FAILED: BAD, Phase.INCONCLUSIVE: "?", Phase.ERROR: "!"}
+_STEP_MARKS = {StepState.RUNNING: NOW, StepState.PASSED: GOOD, StepState.FAILED: BAD}
+DELIVERIES = {
+    DeliveryKind.ROLLING: "Roll-out",
+    DeliveryKind.CANARY: "Canary",
+    DeliveryKind.BLUE_GREEN: "Blue/green",
+    DeliveryKind.HOT_UPGRADE: "Hot upgrade",
+}
+
+
+def measured(name: str, tally: MetricTally) -> str:
+    """What was last measured of a metric, and why that is good or bad."""
+    return tally.last_reason.removeprefix(f"{name} is ").removeprefix(f"{name}: ").removeprefix(f"{name} ")
+
+
+def counts_of(tally: MetricTally) -> str:
+    """How its measurements came out: ``18 good, 2 bad``."""
+    counts = (
+        (tally.successful, "good"),
+        (tally.failed, "bad"),
+        (tally.inconclusive, "inconclusive"),
+        (tally.consecutive_errors, "not measured"),
+    )
+    return ", ".join(f"{count} {word}" for count, word in counts if count) or "not judged"
+
+
 def _cell(text: object) -> str:
     return str(text or "").replace("|", "\\|").replace("\n", " ")
 
@@ -51,6 +81,9 @@ def deployment(status: DeploymentStatus) -> str:
         lines += [f"{_cell(status.reason)}", ""]
     elif status.waiting_for:
         lines += [f"Waiting for {_cell(status.waiting_for)}", ""]
+    if not status.state.final and status.state is not DeploymentState.ROLLING_BACK:
+        of_canary = () if status.canary is None or status.canary.ended else status.canary.warnings
+        lines += _warning_lines((*status.warnings, *of_canary))
     reached = {t.state: t for t in status.history}
     stages = [*STAGES, *(s for s in reached if s not in STAGES)]
     rows: list[tuple[object, ...]] = []
@@ -78,6 +111,8 @@ def deployment(status: DeploymentStatus) -> str:
         lines += ["", *_approval_lines(status.approval)]
     if status.canary is not None:
         lines += ["", *_canary_lines(status.canary)]
+    if status.delivery is not None and status.delivery.steps:
+        lines += ["", *_delivery_lines(status.delivery)]
     if status.rollback is not None:
         mark = GOOD if status.rollback.succeeded else BAD
         lines += [
@@ -125,25 +160,61 @@ def approval(status: ApprovalStatus, policy: ApprovalPolicy) -> str:
     return "\n".join(lines)
 
 
+def _warning_lines(warnings: Iterable[str]) -> list[str]:
+    lines = [f"**! Warning:** {_cell(warning)}" for warning in dict.fromkeys(warnings)]
+    return [text for line in lines for text in (line, "")]
+
+
 def _canary_lines(status: CanaryStatus) -> list[str]:
     lines = [f"### Canary: **{status.phase}** at {status.weight}%", ""]
+    if status.handover is not None:
+        said = f" ({_cell(status.handover.said)})" if status.handover.said else ""
+        reason = f": {_cell(status.handover.reason)}" if status.handover.reason else ""
+        lines += [f"Steered by its own controller: **{status.handover.phase}**{said}{reason}", ""]
     rows: list[tuple[object, ...]] = []
     for step in status.steps:
         verdict = "watching" if step.finished_at is None else "passed"
         if step.promoted_by is not None:
             verdict = f"promoted by {step.promoted_by}"
         elif step.verdict is not None:
-            verdict = f"{step.verdict.outcome}: {step.verdict.reason}"
+            score = "" if step.verdict.score is None else f" (score {step.verdict.score:.0f}%)"
+            verdict = f"{step.verdict.outcome}{score}: {step.verdict.reason}"
         observed = "" if step.observed_weight is None else f"{step.observed_weight:.0f}%"
-        rows.append((f"{step.weight}%", observed, step.started_at.strftime(_CELL_TIME), verdict))
-    return lines + (_table(("Weight", "Taken", "Since (UTC)", "Verdict"), rows) if rows else [])
+        taken = ", ".join(filter(None, (observed, step.note)))
+        rows.append((f"{step.weight}%", taken, step.started_at.strftime(_CELL_TIME), verdict))
+    if rows:
+        lines += _table(("Weight", "Taken", "Since (UTC)", "Verdict"), rows)
+    judged = [step for step in status.steps if step.verdict is not None and step.verdict.tally.metrics]
+    if judged and judged[-1].verdict is not None:
+        lines += ["", f"Measured at {judged[-1].weight}%:", "", *_measurement_lines(judged[-1].verdict)]
+    return lines
+
+
+def _measurement_lines(verdict: WatchVerdict) -> list[str]:
+    rows: list[tuple[object, ...]] = []
+    for name, tally in verdict.tally.metrics.items():
+        mark = "?" if tally.last_phase is None else _PHASE_MARKS[tally.last_phase]
+        advisory = tally.advisory and tally.last_phase is not Phase.SUCCESSFUL
+        counts = f"{counts_of(tally)}{', advisory' if tally.advisory else ''}"
+        rows.append(("▲" if advisory else mark, name, measured(name, tally), counts))
+    return _table(("", "Metric", "Last", "Measurements"), rows)
+
+
+def _delivery_lines(status: DeliveryStatus) -> list[str]:
+    lines = [f"### {DELIVERIES[status.kind]}: **{_cell(status.phase)}**", ""]
+    rows: list[tuple[object, ...]] = [
+        (_STEP_MARKS[step.state], step.name, step.started_at.strftime(_CELL_TIME), step.detail)
+        for step in status.steps
+    ]
+    return lines + _table(("", "Step", "Since (UTC)", "Result"), rows)
 
 
 def canary(status: CanaryStatus, request: CanaryRequest) -> str:
-    """Weights and verdicts of a canary."""
+    """Weights, measured numbers and verdicts of a canary."""
     head = f"## Canary {request.target.application} {request.version} in {request.target.environment}"
     reason = [f"{_cell(status.reason)}", ""] if status.reason else []
-    return "\n".join([head, "", *reason, *_canary_lines(status)])
+    warnings = [] if status.ended else _warning_lines(status.warnings)
+    return "\n".join([head, "", *reason, *warnings, *_canary_lines(status)])
 
 
 def rollback(status: RollbackStatus) -> str:

@@ -22,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.deployment import Command, DeploymentRequest
     from domain.environment import Outcome, TurnAnswer, TurnDecision
     from domain.handover import HandoverRequest, HandoverSettings
-    from domain.hooks import Hook, HookFailure, HookRun
+    from domain.hooks import Hook, HookFailure, HookReport, HookRun
     from domain.notification import NotificationType
     from domain.plan import DeploymentPlan
     from domain.recovery import recovery_watch, return_watch
@@ -465,9 +465,7 @@ class RollbackWorkflow:
                     "ENVIRONMENT": self._request.environment,
                 },
             )
-            report = await workflow.execute_activity_method(
-                HookSignatures.run_hook, run, summary=f"hook {name}", **effects.hook(hook.timeout)
-            )
+            report = await self._hook_report(run, name)
             self._journal.note(
                 "rollback.hook",
                 f"hook_{name}",
@@ -480,6 +478,17 @@ class RollbackWorkflow:
                 self._hooked.add(name)
             elif hook.on_failure is HookFailure.BLOCK:
                 raise ProcessError(f"hook {hook.name} failed: {report.reason}")
+
+    async def _hook_report(self, run: HookRun, name: str) -> HookReport:
+        """How a hook ended; one that could not be run has failed, and its policy says what that means."""
+        try:
+            return await workflow.execute_activity_method(
+                HookSignatures.run_hook, run, summary=f"hook {name}", **effects.hook(run.hook.timeout)
+            )
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            return HookReport(succeeded=False, reason=reason_of(error))
 
     async def _verify(self, plan: DeploymentPlan, previous: WorkloadObservation) -> None:
         """Healthy again; and where errors are measured, few of them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,6 +18,8 @@ from domain.deployment import Built, DeploymentState, DeploymentStatus, Rollback
 from domain.gates import GateOutcome, GateResult
 from starters.github_actions import summary
 from starters.rendering import brief, changes, clean, deployment_board
+from tests.starters import progressive
+from workflows import presentation
 
 NOON = datetime(2026, 2, 2, 12, tzinfo=UTC)
 S = DeploymentState
@@ -208,3 +211,120 @@ def test_text_from_outside_cannot_forge_lines_or_move_the_cursor() -> None:
 )
 def test_durations_are_two_units(seconds: float, text: str) -> None:
     assert brief(timedelta(seconds=seconds)) == text
+
+
+# Progressive delivery
+
+
+def board(status: DeploymentStatus, width: int = 110) -> str:
+    return printed(deployment_board(status, after(18), width=width), width)
+
+
+def test_a_warning_stands_above_everything_with_what_is_tolerated() -> None:
+    shown = board(progressive.warned_canary())
+
+    assert "▲ Warning · ● Deploying" in shown
+    # said once, though deployment and canary both say it
+    assert shown.count(f"WARNING  {progressive.WARNING}") == 1
+    assert shown.index("WARNING") < shown.index("✔ Pending")
+    assert "WARNING" not in board(progressive.failed_canary())
+
+
+def test_a_judged_step_shows_what_was_measured() -> None:
+    lines = board(progressive.warned_canary(), 140).splitlines()
+
+    def line(part: str) -> str:
+        return " ".join(next(text for text in lines if part in text).strip("│ ").split())
+
+    assert line("✔ 10m 00s") == (
+        "10% ✔ 10m 00s score 100% · passed, 20 round(s) · 25% taken · 1 of 4 pods is the smallest share"
+    )
+    assert line("0.21%") == "✔ error_rate 0.21% 20 good"
+    assert line("queue_depth") == "▲ queue_depth 311, which is > 100 20 bad, advisory"
+    assert line("being watched") == "50% ● 3m 00s being watched"
+
+
+def test_a_failed_step_shows_its_numbers_on_low_terminals_too() -> None:
+    status, now = progressive.failed_canary(), after(18)
+    low = printed(deployment_board(status, now, width=110, height=24), 110)
+    passed = printed(deployment_board(progressive.warned_canary(), now, width=110, height=24), 110)
+
+    assert "✘ error_rate   8.967%, limit 5%     3 good, 1 bad" in low
+    assert "✔ latency_p95" not in passed
+
+
+def test_what_can_be_ordered_fits_the_moment() -> None:
+    def orders(status: DeploymentStatus) -> list[str]:
+        return re.findall(r"erlmcp-deploy (\w+) production 3.0.0 -a erlmcp", board(status))
+
+    assert orders(progressive.warned_canary()) == ["pause", "promote", "abort"]
+    assert orders(progressive.doubtful_canary()) == ["resume", "promote", "abort"]
+    assert orders(progressive.blue_green(waiting=True)) == ["promote", "abort"]
+    assert orders(progressive.blue_green(waiting=False)) == ["abort"]
+    assert "analyse this weight once more" in board(progressive.doubtful_canary())
+    assert "switch all traffic to the new side" in board(progressive.blue_green(waiting=True))
+
+
+def test_the_steps_of_blue_green_and_of_other_controllers_are_shown() -> None:
+    waiting = board(progressive.blue_green(waiting=True))
+    flagger = board(progressive.handed_over())
+
+    assert "Blue/green  ✔ 1m 00s   bring up green       3 pods ready" in waiting
+    assert "⏸ waits for a person to promote" in waiting
+    assert "steered by its own controller: Progressing · advance weight 30" in flagger
+    assert "30% Analysing" in flagger
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+@pytest.mark.parametrize(
+    "status",
+    [
+        progressive.warned_canary(),
+        progressive.failed_canary(),
+        progressive.doubtful_canary(),
+        progressive.handed_over(),
+        progressive.blue_green(waiting=True),
+    ],
+)
+def test_progressive_deliveries_fit_their_columns(status: DeploymentStatus, width: int) -> None:
+    assert max(len(line) for line in board(status, width).splitlines()) <= width
+
+
+def test_the_log_tells_warnings_steps_and_hand_overs_once() -> None:
+    def told(before: DeploymentStatus, then: DeploymentStatus) -> list[str]:
+        return [line.text for line in changes(before, then, after(18))]
+
+    calm, warned = progressive.deploying(), progressive.warned_canary()
+    first = told(calm, warned)
+    recovered = warned.model_copy(update={"warnings": (), "canary": None})
+
+    assert f"WARNING {progressive.WARNING}" in first
+    assert "canary at 10%: 1 of 4 pods is the smallest share" in first
+    assert told(warned, warned) == []
+    assert told(warned, recovered) == ["the warning is over"]
+    assert told(calm, progressive.handed_over()) == [
+        "the canary's own controller: Progressing, 30%: advance weight 30"
+    ]
+    assert told(progressive.blue_green(waiting=False), progressive.blue_green(waiting=True)) == [
+        "blue/green: Preview passed",
+        "blue/green: WaitingForPromotion",
+    ]
+
+
+def test_the_temporal_ui_shows_the_same() -> None:
+    warned = presentation.deployment(progressive.warned_canary())
+    failed = presentation.deployment(progressive.failed_canary())
+    switching = presentation.deployment(progressive.blue_green(waiting=True))
+
+    assert warned.count("**! Warning:**") == 1
+    assert "Measured at 10%:" in warned
+    assert "| ▲\u00a0\u00a0 | queue_depth\u00a0\u00a0 |" in warned
+    assert "20 bad, advisory" in warned
+    assert "passed (score 100%)" in warned
+    assert "25%, 1 of 4 pods is the smallest share" in warned
+    assert "Warning" not in failed
+    assert "| ✘\u00a0\u00a0 | error_rate\u00a0\u00a0 | 8.967%, limit 5%\u00a0\u00a0 | 3 good, 1 bad" in failed
+    assert "### Blue/green: **WaitingForPromotion**" in switching
+    assert "Steered by its own controller: **Progressing**" in presentation.deployment(
+        progressive.handed_over()
+    )
