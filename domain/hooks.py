@@ -6,11 +6,21 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from domain.durations import Interval
 from domain.model import Model
 from domain.workload import WorkloadTarget
+
+# fmt: off
+_JOB_FIELDS = frozenset({
+    "activeDeadlineSeconds", "backoffLimit", "backoffLimitPerIndex", "completionMode", "completions",
+    "manualSelector", "maxFailedIndexes", "parallelism", "podFailurePolicy", "podReplacementPolicy",
+    "selector", "successPolicy", "suspend", "template", "ttlSecondsAfterFinished",
+})
+# fmt: on
+"""Of ``batch/v1`` JobSpec. Older API servers drop what they do not know without a word: the Job would run
+something else than what is written."""
 
 
 class HookFailure(StrEnum):
@@ -25,6 +35,8 @@ class Hook(Model):
         command: run by the worker as it is, never through a shell; or
         job: a Kubernetes Job's spec, or the part of it that differs from one container of the version's
             image; run in the workload's namespace.
+        environment: of the command; ``${NAME}`` is read from the worker's environment when it runs. A Job
+            takes its secrets from a Secret instead.
         timeout: for each attempt.
         on_failure: ``block`` fails the attempt, ``warn`` goes on.
     """
@@ -32,13 +44,30 @@ class Hook(Model):
     name: str = Field(min_length=1, max_length=40, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
     command: tuple[str, ...] = ()
     job: dict[str, Any] | None = None
+    environment: dict[str, str] = {}
     timeout: Interval = timedelta(minutes=5)
     on_failure: HookFailure = HookFailure.BLOCK
+
+    @field_validator("job")
+    @classmethod
+    def _a_job_spec(cls, job: dict[str, Any] | None) -> dict[str, Any] | None:
+        unknown = sorted(set(job or {}) - _JOB_FIELDS)
+        if unknown:
+            raise ValueError(
+                f"job has no field {unknown[0]!r}; it is a Job's spec, so write for example "
+                "{template: {spec: {containers: [{command: [bin/migrate, down]}]}}}"
+            )
+        return job
 
     @model_validator(mode="after")
     def _one_way_to_run(self) -> Hook:
         if bool(self.command) == (self.job is not None):
             raise ValueError("write either command (for example [bin/migrate, down]) or job, and not both")
+        if self.job is not None and self.environment:
+            raise ValueError(
+                "environment is for a command; give a Job its variables in "
+                "job.template.spec.containers[].env, and secrets by secretKeyRef"
+            )
         return self
 
 
@@ -61,7 +90,15 @@ class HookRun(Model):
 
 
 class HookReport(Model):
-    """How a hook ended."""
+    """How a hook ended.
+
+    A hook that cannot run as it is written (a program that is not there, a Job the API server does not
+    accept) has failed, and `on_failure` says what follows; an outage is an error, and worth a retry.
+
+    Attributes:
+        reason: one line for people; why it failed, if it did.
+        log: the last lines of its output, without secrets.
+    """
 
     succeeded: bool
     reason: str = ""
