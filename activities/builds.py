@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from glob import escape
 from pathlib import Path
 from uuid import uuid4
@@ -31,7 +32,7 @@ from activities.processes import (
     process_environment,
     referenced_secrets,
 )
-from activities.rebar3.release import build_tarball
+from activities.rebar3.release import build_tarball, build_upgrade
 from activities.rebar3.tools import run_tool
 from activities.redaction import Redactor
 from activities.signatures import BuildSignatures
@@ -156,18 +157,24 @@ class BuildActivities(BuildSignatures):
     async def build_release(self, run: ReleaseRun) -> ReleaseArtefact:
         """Build the release once for each application, version and commit; keep and publish it once.
 
+        With `upgrade_from`, once for each version that is upgraded from.
+
         Raises:
             ApplicationError: Refused, if it does not build; InvalidConfiguration; Unavailable, if it cannot
                 be published now; WorkspaceLost.
         """
         key = (run.application, run.version, run.checkout.commit)
-        async with file_lock(self._store.release_lock(*key)):
-            stored = await asyncio.to_thread(self._store.find_built, *key)
+        built = key if run.upgrade_from is None else (key[0], f"{key[1]} from {run.upgrade_from}", key[2])
+        lock = self._store.release_lock(*built)
+        remark = lock.with_suffix(".note")
+        async with file_lock(lock):
+            stored = await asyncio.to_thread(self._store.find_built, *built)
             if stored is None:
                 tree = self._tree(run.checkout)
                 async with self._use(tree.parent.parent):
-                    stored = await self._build(run, tree)
-                self._store.record_built(*key, stored)
+                    stored, note = await self._build(run, tree)
+                write_atomically(remark, note)
+                self._store.record_built(*built, stored)
             published = self._store.find_published(*key, stored)
             image = run.image if published is None else published.image
             if published is None:
@@ -186,7 +193,12 @@ class BuildActivities(BuildSignatures):
             elif not run.release.publish:
                 image = run.image  # named by a template, which may differ between environments
         return ReleaseArtefact(
-            uri=stored.uri, digest=stored.digest, size=stored.size, image=image, commit=run.checkout.commit
+            uri=stored.uri,
+            digest=stored.digest,
+            size=stored.size,
+            image=image,
+            commit=run.checkout.commit,
+            note=remark.read_text() if remark.is_file() else "",
         )
 
     async def remove_old_workspaces(self) -> list[Path]:
@@ -217,21 +229,33 @@ class BuildActivities(BuildSignatures):
             return await run_command(run.step.command, bench)
         return await run_tool(run.step.tool, bench)
 
-    async def _build(self, run: ReleaseRun, tree: Path) -> StoredFile:
+    async def _build(self, run: ReleaseRun, tree: Path) -> tuple[StoredFile, str]:
+        """The release, and what it lacks."""
         pattern = run.release.artefact.replace("{version}", escape(run.version))
         if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
             fail(INVALID_CONFIGURATION, f"`artefact` {pattern!r} leaves the checkout: write a path inside it")
-        for stale in _files(tree, pattern):
-            stale.unlink()
         log = tree.parent / "logs" / f"release-{uuid4().hex[:8]}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
+        older = await self._older(run, tree)
+        if older is not None:
+            # In a tree of its own: the measured steps go on in that of the new version.
+            own = tree.parent / f"from-{older[:12]}" / "source"
+            await self._repositories.copy(tree, older, own)
+            tree = own
+        for stale in _files(tree, pattern):
+            stale.unlink()
         bench = self._bench_of_release(run, tree, log)
+        note = ""
         if run.release.command:
             await _run_release_command(run, bench)
-        elif run.release.tool == "rebar3.release":
-            await build_tarball(bench, run.release.profile, run.version)
-        else:
+        elif run.release.tool != "rebar3.release":
             fail(INVALID_CONFIGURATION, f"the release of {run.application} has neither `tool` nor `command`")
+        elif run.upgrade_from is not None and older is not None:
+            switch = partial(self._repositories.switch, tree, run.checkout.commit)
+            note = await build_upgrade(bench, run.release.profile, run.version, run.upgrade_from, switch)
+        else:
+            await build_tarball(bench, run.release.profile, run.version)
+            note = "" if run.upgrade_from is None else f"there is no relup: {run.upgrade_from} has no tag"
         built = _files(tree, pattern)
         if len(built) != 1:
             found = ", ".join(str(file.relative_to(tree)) for file in built) or "none"
@@ -240,7 +264,17 @@ class BuildActivities(BuildSignatures):
                 f"the release of {run.version} must leave exactly one file {pattern}, found {found}:"
                 " the version in the sources must be that of the tag, and `artefact` must name the file",
             )
-        return await asyncio.to_thread(self._store.keep_artefact, built[0])
+        redactor = self._redactor(run.release.environment)
+        return await asyncio.to_thread(self._store.keep_artefact, built[0]), redactor.text(note)
+
+    async def _older(self, run: ReleaseRun, tree: Path) -> str | None:
+        """The commit of the version that nodes are upgraded from, where rebar3 is to make a relup."""
+        if run.upgrade_from in (None, run.version) or run.release.command:
+            return None
+        tags = [f"v{run.upgrade_from}", run.upgrade_from]
+        if run.checkout.tag is not None:
+            tags.insert(0, run.checkout.tag.replace(run.version, run.upgrade_from))
+        return await self._repositories.find_version(tree, run.upgrade_from, tags)
 
     async def _publish(self, run: ReleaseRun, stored: StoredFile) -> str:
         """Run the publishing command, again after a crash: pushing the same digest must change nothing."""
@@ -324,7 +358,9 @@ class BuildActivities(BuildSignatures):
 async def _run_release_command(run: ReleaseRun, bench: Workbench) -> None:
     name = run.release.command[0]
     try:
-        result = await bench.run(run.release.command, environment={"VERSION": run.version})
+        upgrade_from = run.upgrade_from or ""
+        facts = {"VERSION": run.version, "UPGRADE_FROM": upgrade_from}
+        result = await bench.run(run.release.command, environment=facts)
     except CannotStartError as error:
         fail(INVALID_CONFIGURATION, f"the release command cannot run: {error}", cause=error)
     if result.timed_out:

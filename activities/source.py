@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -111,6 +111,31 @@ class Repositories:
             if not await self._is_clean(tree, commit):
                 await self._make(request.repository, mirror, commit, tree)
         return await self._describe(request, commit, tree)
+
+    async def find_version(self, tree: Path, version: str, tags: Sequence[str]) -> str | None:
+        """The commit of an earlier version: the one its name holds, or that of the first tag there is."""
+        prefix = commit_prefix(version)
+        names = [prefix] if prefix is not None else [f"refs/tags/{tag}" for tag in tags]
+        for name in names:
+            if commit := await self._peeled(tree, name):
+                return commit
+        return None
+
+    async def copy(self, tree: Path, commit: str, target: Path) -> None:
+        """A clean work tree of another commit of `tree`, made anew."""
+        draft = target.with_name(f".{target.name}-draft")
+        for leftover in (draft, target):
+            await asyncio.to_thread(shutil.rmtree, leftover, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        await self._local(
+            target.parent, "clone", "--local", "--no-checkout", "--quiet", str(tree), str(draft)
+        )
+        await self.switch(draft, commit)
+        draft.rename(target)
+
+    async def switch(self, tree: Path, commit: str) -> None:
+        """Bring a work tree to a commit; what is not tracked stays."""
+        await self._local(tree, "checkout", "--quiet", "--detach", "--force", commit)
 
     async def _make(self, repository: str, mirror: Path, commit: str, tree: Path) -> None:
         if not mirror.is_dir() or not await self._has(mirror, commit):

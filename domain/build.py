@@ -137,20 +137,31 @@ class StepRun(Model):
 
 
 class ReleaseRun(Model):
-    """Build the release of a checkout and keep it under its digest."""
+    """Build the release of a checkout and keep it under its digest.
+
+    Attributes:
+        upgrade_from: the version that running nodes are upgraded from without a restart: the release gets a
+            relup from it, if its applications have the appups.
+    """
 
     release: ReleaseDefinition
     checkout: Checkout
     application: str
     version: str
     image: str
+    upgrade_from: str | None = None
 
 
 class ReleaseArtefact(Model):
-    """A built release: where it is kept, its digest (``sha256:…``), and the image that carries it."""
+    """A built release: where it is kept, its digest (``sha256:…``), and the image that carries it.
+
+    Attributes:
+        note: what it lacks: why it has no relup.
+    """
 
     uri: str
     digest: str
     size: Annotated[int, Field(ge=0)]
     image: str
     commit: str
+    note: str = ""

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import Field
+import semver
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from domain.durations import Interval
 from domain.model import Model
+from domain.workload import WorkloadObservation
+
+
+def _checked_path(path: str) -> str:
+    if not path.startswith("/") or ".." in path.split("/"):
+        raise ValueError(f"{path!r} is no absolute path; write for example /opt/erlmcp")
+    return path.rstrip("/") or "/"
+
+
+ReleasePath = Annotated[str, AfterValidator(_checked_path)]
+"""Where a release is unpacked: an absolute path, with ``bin/NAME`` under it."""
+
+ReleaseName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")]
+"""An OTP release's name, as in ``bin/NAME``."""
+
+EnvironmentVariables = dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str]
 
 
 class NodeAccess(StrEnum):
@@ -26,15 +46,23 @@ class ReleaseNode(Model):
         path: of the release on its host, with ``bin/NAME``.
         pod: its pod, for `NodeAccess.POD`; `namespace` and `container` say where.
         health_url: of this node; by default the service's.
+        environment: variables of this node, added to those of all.
     """
 
     name: str
     access: NodeAccess = NodeAccess.LOCAL
-    path: str
+    path: ReleasePath
     namespace: str | None = None
     pod: str | None = None
     container: str | None = None
     health_url: str | None = None
+    environment: EnvironmentVariables = {}
+
+    @model_validator(mode="after")
+    def _pods_are_named(self) -> ReleaseNode:
+        if self.access is NodeAccess.POD and self.pod is None:
+            raise ValueError(f"node {self.name!r} is reached through a pod; name it with `pod`")
+        return self
 
 
 class NoUpgradePath(StrEnum):
@@ -52,31 +80,55 @@ class HotUpgradeSettings(Model):
         nodes: the hosts; for pods, `pods` selects them instead.
         pods: label selector of the pods that are upgraded, in the workload's namespace.
         path: of the release inside those pods.
-        environment: variables the release's script needs (``RELX_COOKIE`` …); ``${NAME}`` is read from the
-            worker's environment when it is used.
+        container: of those pods; needed where they have several.
+        health_url: of each of those pods; ``{ip}`` and ``{pod}`` are replaced. By default the service's.
+        environment: the variables the node was started with (``RELX_COOKIE`` …), as the release's script
+            fills the new version's configuration in from them; ``${NAME}`` is read from the worker's
+            environment when it is used. Inside pods the container's own come first.
         no_upgrade_path: restart a node that cannot be upgraded hot, or fail.
         verify: how long each node is watched before its upgrade is made permanent.
         analysis_interval: between two measurements.
         timeout: of one command on a node.
     """
 
-    release: str | None = None
+    release: ReleaseName | None = None
     nodes: tuple[ReleaseNode, ...] = ()
     pods: str | None = None
-    path: str = "/opt/{application}"
-    environment: dict[str, str] = {}
+    path: ReleasePath = "/opt/{application}"
+    container: str | None = None
+    health_url: str | None = None
+    environment: EnvironmentVariables = {}
     no_upgrade_path: NoUpgradePath = NoUpgradePath.FAIL
     verify: Interval = timedelta(minutes=2)
     analysis_interval: Interval = timedelta(seconds=10)
     timeout: Interval = timedelta(minutes=2)
+
+    @model_validator(mode="after")
+    def _nodes_are_known(self) -> HotUpgradeSettings:
+        if bool(self.nodes) == (self.pods is not None):
+            raise ValueError("name either `nodes` or `pods`, a label selector such as app=erlmcp")
+        twice = [name for name, times in Counter(n.name for n in self.nodes).items() if times > 1]
+        if twice:
+            raise ValueError(f"two nodes are called {twice[0]!r}; give each node a name of its own")
+        return self
+
+    def target(self, node: ReleaseNode, application: str) -> NodeTarget:
+        """How to speak to a node."""
+        path = node.path.replace("{application}", application)
+        return NodeTarget(
+            node=node.model_copy(update={"path": path}),
+            release=self.release or application,
+            environment={**self.environment, **node.environment},
+            timeout=self.timeout,
+        )
 
 
 class NodeTarget(Model):
     """A node, and how its release is spoken to."""
 
     node: ReleaseNode
-    release: str
-    environment: dict[str, str] = {}
+    release: ReleaseName
+    environment: EnvironmentVariables = {}
     timeout: Interval = timedelta(minutes=2)
 
 
@@ -142,3 +194,32 @@ class NodeReport(Model):
     result: NodeResult
     reason: str = ""
     observed: NodeObservation = Field(default=NodeObservation(running=False))
+
+
+def survey(name: str, nodes: Sequence[tuple[NodeTarget, NodeObservation]]) -> WorkloadObservation:
+    """What runs on the nodes together, in the words of a workload.
+
+    Its version is the one most nodes run, of several the oldest; `note` names the nodes that differ.
+    """
+    running = [(t.node.name, o.version) for t, o in nodes if o.running and o.version is not None]
+    votes = Counter(version for _, version in running)
+    most = max(votes.values(), default=0)
+    version = _oldest([v for v, count in votes.items() if count == most])
+    silent = [t.node.name for t, o in nodes if not o.running]
+    others = [f"{node} runs {other}" for node, other in running if other != version]
+    notes = [*others, *(f"{node} does not answer" for node in silent)]
+    return WorkloadObservation(
+        exists=bool(running),
+        name=name,
+        version=version,
+        replicas=len(nodes),
+        ready=len(running),
+        note="; ".join(notes),
+    )
+
+
+def _oldest(versions: Sequence[str]) -> str | None:
+    """By SemVer; what is none comes first."""
+    valid = [v for v in versions if semver.Version.is_valid(v)]
+    others = sorted(set(versions) - set(valid))
+    return next(iter([*others, *sorted(valid, key=semver.Version.parse)]), None)

@@ -43,8 +43,8 @@ class ClearSecret(NamedTuple):
     remedy: str
 
 
-_BUILD = frozenset({"steps", "release"})
-"""Parts of a build whose ``environment`` holds free variables."""
+_RUN = frozenset({"steps", "release", "hot_upgrade", "before", "after"})
+"""What runs commands: its ``environment`` holds free variables."""
 
 
 def looks_secret(text: str) -> bool:
@@ -75,7 +75,7 @@ def _is_clear(text: str, path: Path) -> bool:
     if looks_secret(text):
         return True
     # Free variables of a step: the name tells.
-    named = len(path) > 1 and path[-2] in ("environment", "options") and _BUILD.intersection(path)
+    named = len(path) > 1 and path[-2] in ("environment", "options") and _RUN.intersection(path)
     return bool(named) and _REFERENCE.search(text) is None and _NAME.search(str(path[-1])) is not None
 
 
@@ -86,6 +86,6 @@ def _remedy(path: Path) -> str:
         return "write the address without credentials; git takes them from the worker's environment"
     if "template" in path or "canary_template" in path:
         return "write valueFrom: {secretKeyRef: {name: …, key: …}} and keep the value in a Kubernetes Secret"
-    if _BUILD.intersection(path) and "environment" in path:
+    if _RUN.intersection(path) and "environment" in path:
         return "write ${NAME} to hand on the variable NAME of the worker's environment"
     return "leave it out; secrets come from the worker's environment"
