@@ -56,7 +56,7 @@ class View:
 
     @property
     def deployments(self) -> str:
-        """Names of the watched Deployments, as a pattern: where no side is named, every one that may serve."""
+        """Names of the watched Deployments, as a pattern: without a side, every one that may serve."""
         plan, settings = self.plan, self.plan.settings
         if self.track is Track.CANARY or plan.target.side is not None:
             return self.deployment

@@ -55,8 +55,8 @@ class WorkloadSettings(Model):
         create_namespace: create the namespace if it is not there.
         template: merged (JSON merge patch) into the pod template of both tracks: resources, volumes, env …
         canary_template: merged into the canary's pod template only, after `template`.
-        side_templates: ``blue`` and ``green``: merged into the pods of that side only, after `template`, where
-            both must differ: so that the nodes of both do not form one Erlang cluster, for example.
+        side_templates: ``blue`` and ``green``: merged into the pods of that side only, after `template`: so
+            that the nodes of both do not form one Erlang cluster, for example.
         force_conflicts: take over fields that another field manager owns.
         router: what sends the canary its share of the traffic.
     """

@@ -90,3 +90,18 @@ async def test_flags_are_opened_step_by_step_and_killed_before_anything_is_resto
     assert [s for ns, _, s in shop.world.flags.history if ns == namespace] == [25, 100, 25, 100, 0]
     assert ended.rollback is not None
     assert ended.rollback.succeeded
+
+
+async def test_a_hook_that_cannot_be_run_is_a_failed_one(shop: Shop) -> None:
+    # Given a hook without which a roll-back may go on, and which cannot even be begun
+    hook = {"name": f"{shop.name}-notify", "command": ["bin/notify"], "on_failure": "warn"}
+    shop.configured(rollback={"before": [hook]})
+    shop.world.hooks.broken.add(hook["name"])
+    ended = await failed_in_monitoring(shop)
+    # Then it is noted, and holds nothing up
+    assert ended.rollback is not None
+    assert ended.rollback.succeeded
+    noted = [e for e in shop.audit(ended.deployment_id) if e.event_type == "rollback.hook"]
+    assert [(e.status, e.reason) for e in noted] == [
+        ("failed", "no access to a Kubernetes cluster is configured")
+    ]
