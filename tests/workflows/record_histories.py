@@ -1,7 +1,7 @@
-"""Records the histories that `test_replay` replays: ``python -m tests.workflows.record_histories``.
+"""Records the histories that `test_replay` replays: ``python -m tests.workflows.record_histories SHOP``.
 
-Record them anew only together with a change that may break running deployments, and keep the old ones as
-long as such deployments may still run.
+Each shop is what workflows could do at one time. Record one anew only together with a change that may break
+running deployments, and keep the old ones as long as such deployments may still run: a new shop is better.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import gzip
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from temporalio.client import WorkflowHandle
@@ -67,8 +68,43 @@ async def _stories(shop: Shop) -> None:
     )
 
 
-async def record() -> int:
-    """Run the stories and write one file for each workflow; answers how many."""
+async def _progressive(shop: Shop) -> None:
+    """Guarded pauses, alerts, flags, hooks, a gradual roll-back."""
+    flag = {"flag": "new-cart", "steps": [25, 100], "step_duration": "1s", "analysis_interval": "1s"}
+    hook = {"name": "migrate", "command": ["bin/migrate"]}
+    gradual = {
+        "strategy": "gradual",
+        "steps": [50, 100],
+        "step_duration": "1s",
+        "before": [hook],
+        "after": [hook],
+    }
+    shop.configured(feature_flags=[flag], rollback=gradual)
+    await shop.deployed("1.0.0")
+    held = shop.hold("canary 1.1.0")
+    handle = await shop.start("1.1.0")
+    await shop.approve(handle)
+    await shop.until(handle, lambda s: s.canary is not None and s.canary.weight == 10)
+    await handle.signal("pause", BOARD)
+    await shop.until(handle, lambda s: s.canary is not None and s.canary.paused)
+    await handle.signal("resume", BOARD)
+    await shop.until(handle, lambda s: s.canary is not None and not s.canary.paused)
+    shop.world.monitoring.held.discard(held)
+    shop.fails("monitoring of 1.1.0", "error_rate is 20%, limit 5%")
+    await shop.ended(handle)
+    shop.hold("canary 1.2.0")
+    handle = await shop.start("1.2.0")
+    await shop.approve(handle)
+    await shop.until(handle, lambda s: s.canary is not None and s.canary.weight == 10)
+    await handle.signal("alert", {"name": "HighErrorRate", "severity": "critical"})
+    await shop.ended(handle)
+
+
+SHOPS: dict[str, Callable[[Shop], Awaitable[None]]] = {"shop": _stories, "store": _progressive}
+
+
+async def record(name: str) -> int:
+    """Run the stories of one shop and write one file for each workflow; answers how many."""
     HISTORIES.mkdir(exist_ok=True)
     written = 0
     with tempfile.TemporaryDirectory() as directory:
@@ -76,17 +112,18 @@ async def record() -> int:
         async with TemporalServer.start(home / "temporal", ui=False) as server:
             client = await connect(server.address)
             async with workers(client, home) as world:
-                await _stories(Shop("shop", client, world, home))
+                await SHOPS[name](Shop(name, client, world, home))
             async for execution in client.list_workflows():
                 handle: WorkflowHandle[object, object] = client.get_workflow_handle(
                     execution.id, run_id=execution.run_id
                 )
-                name = execution.id.replace(":", "_")
+                file = execution.id.replace(":", "_")
                 content = (await handle.fetch_history()).to_json().encode()
-                (HISTORIES / f"{name}.json.gz").write_bytes(gzip.compress(content, mtime=0))
+                (HISTORIES / f"{file}.json.gz").write_bytes(gzip.compress(content, mtime=0))
                 written += 1
     return written
 
 
 if __name__ == "__main__":
-    print(f"{asyncio.run(record())} histories in {HISTORIES}", file=sys.stderr)
+    for shop_name in sys.argv[1:]:
+        print(f"{shop_name}: {asyncio.run(record(shop_name))} histories in {HISTORIES}", file=sys.stderr)
