@@ -367,7 +367,7 @@ class DeploymentWorkflow:
         elif settings.canary is not None and (previous.replicas > 0 or settings.canary.handover is not None):
             await self._deploy_by_canary(settings.canary, previous)
         else:
-            await self._deploy_by_rollout()
+            await self._deploy_by_rollout(previous)
         if settings.feature_flags:
             await FlagRollouts(self._course(previous)).roll_out()
 
@@ -402,15 +402,17 @@ class DeploymentWorkflow:
             so_far=self._status.delivery,
         )
 
-    async def _deploy_by_rollout(self) -> None:
+    async def _deploy_by_rollout(self, previous: WorkloadObservation) -> None:
         plan, release = self._plan, self._release
+        # Whoever has scaled it up, an autoscaler or a person, had a reason.
+        replicas = max(plan.target.replicas, previous.replicas)
         apply = ReleaseApply(
             key=f"{workflow.info().run_id}/stable",
             target=plan.target,
             track=Track.STABLE,
             version=self._request.version,
             image=release.image,
-            replicas=plan.target.replicas,
+            replicas=replicas,
             deployment_id=self._request.deployment_id,
             commit=release.commit,
             artefact=release.uri,
@@ -422,7 +424,7 @@ class DeploymentWorkflow:
                 plan.target,
                 Track.STABLE,
                 self._request.version,
-                plan.target.replicas,
+                replicas,
                 summary="roll-out",
                 failure="the roll-out failed",
             )

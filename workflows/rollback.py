@@ -279,7 +279,7 @@ class RollbackWorkflow:
                 "set_flag",
                 "success" if reading.percentage == 0 else "failed",
                 category=AuditCategory.ROLLBACK,
-                reason=reading.note,
+                reason=reading.error or reading.note,
             )
 
     async def _attempt(
