@@ -20,8 +20,8 @@ setup: $(INSTALLED) ## Install everything into .venv
 demo: $(INSTALLED) ## Deploy a sample service on this machine; DEMO_ARGS=--yes approves by itself
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/erlmcp-deploy demo $(DEMO_ARGS)
 
-test: $(INSTALLED) ## Run the tests; TEST_ARGS="-k audit" runs some
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest $(TEST_ARGS)
+test: $(INSTALLED) ## Run the tests, several files at a time; TEST_ARGS="-n 0 -k audit" runs some, one by one
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 3 --dist loadfile $(TEST_ARGS)
 
 bench: $(INSTALLED) ## Measure, as ratios within one run
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m sandbox.bench

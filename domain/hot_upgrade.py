@@ -43,8 +43,11 @@ class ReleaseNode(Model):
 
     Attributes:
         name: for people.
+        access: ``local`` on the host of the worker, ``pod`` by ``exec`` into a pod.
         path: of the release on its host, with ``bin/NAME``.
-        pod: its pod, for `NodeAccess.POD`; `namespace` and `container` say where.
+        namespace: of the pod; by default the workload's.
+        pod: its pod, for access ``pod``.
+        container: of the pod; needed where it has several.
         health_url: of this node; by default the service's.
         environment: variables of this node, added to those of all.
     """

@@ -26,6 +26,8 @@ class RouterSettings(Model):
     """The router of a workload, and the names of its objects; names default to the Deployment's.
 
     Attributes:
+        kind: how a weight is set: by the number of pods, by annotations of a second Ingress, or by the
+            weights of an HTTPRoute.
         service: in front of the stable version (for `replicas`, of both).
         canary_service: in front of the canary alone; by default ``{service}-canary``, made by us.
         ingress: of ingress-nginx, whose rules the canary's Ingress repeats.

@@ -444,7 +444,8 @@ async def _end_others(plan: DeploymentPlan, seen: Colours, run_key: str) -> None
 
 
 async def _withdraw(plan: DeploymentPlan, seen: Colours, *, run_key: str, deployment_id: str) -> None:
-    """There was nothing before: delete what this deployment, and only this one, has made."""
+    """There was nothing before: delete what this deployment, and only this one, has made, and let go of the
+    Service if it has never been switched."""
     for side in Side:
         if seen.on(side).deployment_id == deployment_id:
             await workflow.execute_activity_method(
@@ -459,6 +460,8 @@ async def _withdraw(plan: DeploymentPlan, seen: Colours, *, run_key: str, deploy
                 summary=f"delete {side}",
                 **effects.cluster_write(plan.target.progress_deadline),
             )
+    if seen.active is None and seen.held:
+        await _release(plan.target)
 
 
 async def _or_process_error(work: Coroutine[Any, Any, T]) -> T:

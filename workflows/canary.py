@@ -411,12 +411,23 @@ class CanaryWorkflow:
         await self._commanded("alert", command, refusal=refusal)
 
     @workflow.signal
-    def watch_changed(self, progress: WatchProgress) -> None:
+    async def watch_changed(self, progress: WatchProgress) -> None:
         """The running analysis tells of failures and warnings."""
-        known = self._reported
-        if known is None or progress.tally.clock >= known.clock:
-            self._reported = progress.tally
-            self._update(self._status.phase, warnings=progress.tally.warnings)
+        known, warnings = self._reported, progress.tally.warnings
+        if self._status.ended or (known is not None and progress.tally.clock < known.clock):
+            return
+        self._reported = progress.tally
+        if warnings == self._status.warnings:
+            return
+        self._update(self._status.phase, warnings=warnings)
+        self._journal.note(
+            "canary.warning",
+            "analyse_canary",
+            "warning" if warnings else "stable",
+            reason="; ".join(warnings),
+            weight=self._status.weight,
+        )
+        await self._report()
 
     async def _commanded(self, action: str, command: Command, *, refusal: str = "") -> None:
         """Audit a command; one that comes after the end was not obeyed."""

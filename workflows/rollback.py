@@ -203,12 +203,6 @@ class RollbackWorkflow:
         """Where the wanted version can still be had, by the way this environment is delivered to."""
         if plan.settings.hot_upgrade is not None:
             return WorkloadObservation(exists=True, name=plan.target.deployment, version=wanted)
-        canary = plan.settings.canary
-        if canary is not None and canary.handover is not None:
-            raise ProcessError(
-                f"{canary.handover.controller} keeps the revisions here; deploy {wanted} again instead "
-                "(erlmcp-deploy deploy)"
-            )
         if plan.settings.blue_green is not None:
             return await blue_green.find(plan, wanted, self._request.from_version)
         target = plan.target

@@ -48,10 +48,12 @@ class WebSource(Model):
     """A number in a JSON document that is fetched over HTTP.
 
     Attributes:
-        url: where it is fetched.
+        url: where it is fetched; ``${NAME}`` is read from the worker's environment when it is measured.
         json_path: which value is taken (RFC 9535); one number, or true and false as 1 and 0.
+        method: of the request.
         headers: ``${NAME}`` is read from the worker's environment when it is measured.
         body: sent with POST.
+        timeout: of the request; at most 45 s.
     """
 
     url: str
@@ -90,6 +92,8 @@ class Comparison(Model):
         effect_size: the smallest rank-biserial correlation (0..1) that counts as a difference.
         tolerance: percent by which the medians may differ, however sure the test is.
         min_samples: on each side; with fewer the measurement is inconclusive.
+        window: from which samples are taken.
+        step: between two samples.
     """
 
     direction: Literal["increase", "decrease", "either"] = "increase"

@@ -46,8 +46,20 @@ class MetricDefinition(Model):
             the conditions alone hold, and a metric without any is left out.
         comparison: hold samples against the baseline's by a statistical test.
         occasions: when it is watched.
-        interval, count, initial_delay, failure_limit, error_limit, success_limit, inconclusive_limit,
-            no_data, dry_run, warn_only, weight, critical: see `Metric`.
+        interval: between two measurements; by default the watch's.
+        count: measurements it needs, after which it is not measured any more; by default as many as fit into
+            the watch.
+        initial_delay: before the first measurement, from the start of the watch.
+        failure_limit: failed measurements tolerated; one more fails the watch.
+        error_limit: measurements in a row that may be impossible; one more fails the watch.
+        success_limit: good measurements in a row after which it is not measured any more.
+        inconclusive_limit: inconclusive measurements tolerated; one more ends the watch as inconclusive. By
+            default half of them in a step of a canary or flag and after a switch, and all of them elsewhere.
+        no_data: what an empty answer means; ``ignore`` takes it for good.
+        dry_run: measured and shown, but nothing follows from it.
+        warn_only: a failure is a warning, and nothing more.
+        weight: its part in the score, where there is one.
+        critical: its failure fails a scored watch at once, and the score cannot make up for its doubts.
     """
 
     query: str | None = None

@@ -55,6 +55,11 @@ def shell(script: str, key: str = "rollback:shop:test:1.1.0/before-1", **fields:
     )
 
 
+def container(changes: dict[str, Any]) -> dict[str, Any]:
+    """A Job with a container that is written like this."""
+    return {"job": {"template": {"spec": {"containers": [changes]}}}}
+
+
 async def run(hooks: HookActivities, hook: HookRun) -> HookReport:
     return await ActivityEnvironment().run(hooks.run_hook, hook)
 
@@ -184,6 +189,13 @@ async def test_what_cannot_run_as_it_is_written_has_failed(
         ({"job": {}, "environment": {"A": "b"}}, "secretKeyRef"),
         ({"job": {"spec": {}}}, "job has no field 'spec'"),
         ({"job": {"command": ["bin/migrate"]}}, "job has no field 'command'"),
+        ({"command": ["true"], "log": True}, "log is for a job"),
+        ({"job": {"template": "bin/migrate"}}, "job.template must be a mapping, and is a text; write"),
+        (container({"env": {"A": "b"}}), r"containers\[0\].env must be a list, and is a mapping; write"),
+        (container({"env": None}), r"containers\[0\].env must be a list, and is null; write"),
+        (container({"env": ["A=b"]}), r"containers\[0\].env\[0\] must be a mapping, and is a text; write"),
+        (container({"env": [{"A": "b"}]}), r"containers\[0\].env\[0\].name is null; write"),
+        (container({"image": None}), r"containers\[0\].image is null; write a text, or leave it out"),
     ],
 )
 def test_a_hook_that_would_do_something_else_than_is_written_is_refused(

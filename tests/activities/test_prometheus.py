@@ -154,7 +154,7 @@ async def test_a_vector_of_one_and_a_scalar_are_numbers(
 async def test_the_default_queries_measure_the_triggers(
     prometheus: Prometheus, server: str, template: str, value: float, tolerance: float
 ) -> None:
-    names = {"namespace": "prod", "application": "erlmcp", "window": "5s", "window_minutes": 5 / 60}
+    names = {"namespace": "prod", "pod": "erlmcp-.*", "window": "5s", "window_minutes": 5 / 60}
 
     reading = await prometheus.query(server, template.format(selector='track="stable"', **names))
 

@@ -290,6 +290,38 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
         "applications.erlmcp.workload.deployment",
         "Kubernetes name",
     ),
+    *(
+        (
+            f"a name that {field} cannot have",
+            erlmcp(workload={"router": {field: resource}}),
+            f"applications.erlmcp.workload.router.{field}",
+            "Kubernetes name",
+        )
+        for field, resource in (
+            ("service", "1web"),
+            ("canary_service", "web.canary"),
+            ("ingress", "i" * 247),
+            ("http_route", "Shop"),
+        )
+    ),
+    (
+        "a Deployment whose canary's Service would have too long a name",
+        erlmcp(workload={"deployment": "e" * 57, "router": {"kind": "gateway_api"}}),
+        "applications.erlmcp.workload.router.service",
+        "no room for -canary",
+    ),
+    (
+        "a Service whose preview in blue/green would have too long a name",
+        {**production(canary=None, blue_green={}), **erlmcp(workload={"router": {"service": "e" * 57}})},
+        "applications.erlmcp.workload.router.service",
+        "no room for -canary",
+    ),
+    (
+        "a canary's Service that is the stable one, which is not written",
+        erlmcp(workload={"router": {"kind": "ingress_nginx", "canary_service": "erlmcp"}}),
+        "applications.erlmcp.workload.router.canary_service",
+        "the stable version itself",
+    ),
     (
         "an environment that cannot be named so",
         {"environments": {"Pre Prod": {}}},

@@ -224,6 +224,32 @@ def test_a_document_that_is_not_flagds_is_left_alone(document: str, said: str) -
         with_share(document, SEARCH, 10)
 
 
+def test_twins_elsewhere_in_the_document_hold_no_kill_switch_up() -> None:
+    # given a flag that is on, in a document where somebody has written two others twice
+    flag = '{"state": "ENABLED", "variants": {"on": 1, "off": 0}, "defaultVariant": "on", "x": 1, "x": 2}'
+    document = f'{{"flags": {{"new-search": {flag}, "b": {{}}, "b": {{}}}}, "metadata": 1, "metadata": 2}}'
+    listed = f'{{"flags": [{{"key": "b"}}, {{"key": "b"}}, {{"key": "new-search", {flag[1:]}]}}'
+
+    # when it is killed, then it is off, and all else stays
+    for text in (document, listed):
+        assert with_share(text, SEARCH, 0) == text.replace(
+            '"defaultVariant": "on"', '"defaultVariant": "off"'
+        )
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{"flags": [{"key": "new-search"}, {"key": "new-search"}]}',
+        '{"flags": {"new-search": {}}, "flags": {"new-search": {}}}',
+        '{"flags": {"new-search": {"state": "DISABLED", "state": "DISABLED", "variants": {"off": 0}}}}',
+    ],
+)
+def test_twins_of_what_is_changed_are_refused(document: str) -> None:
+    with pytest.raises(FlagError, match=r"ambiguous.* more than once"):
+        with_share(document, SEARCH, 0)
+
+
 def test_a_flag_that_is_not_there_is_told_apart() -> None:
     with pytest.raises(NoSuchFlagError, match="no flag 'newer-search'"):
         flag_in(DOCUMENT, "newer-search")

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import pytest
 from temporalio.client import WorkflowHandle
 
 from activities.audit_sqlite import SqliteAuditTrail
@@ -68,6 +69,7 @@ def _told(story: Story) -> Counter[tuple[str, str]]:
     )
 
 
+@pytest.mark.timeout(900)
 async def test_killed_in_every_state_of_the_straight_path(start_story: StartStory) -> None:
     async with start_story(changes=SLOW_STEPS) as story:
         # Given 1.0.0 in production, so that the next version goes by canary

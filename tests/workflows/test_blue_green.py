@@ -179,6 +179,21 @@ async def test_a_side_that_is_broken_or_gone_gets_nothing_but_what_was_there_is_
     assert (seen.green.exists, seen.blue.exists) == (False, True)
 
 
+async def test_a_service_that_was_never_switched_is_let_go(stage: Stage) -> None:
+    # given a Service with no pods behind it yet, and a first side that does not get well
+    stage.target = stage.target.model_copy(update={"application": "shop", "deployment": "shop"})
+    body = {"metadata": {"name": "shop"}, "spec": {"selector": {"app": "shop"}, "ports": [{"port": 80}]}}
+    await stage.onlooker.ask("POST", f"/api/v1/namespaces/{stage.target.namespace}/services", body)
+    await run(stage.colours.apply_side, release(stage.target.on(BLUE), deployment_id="first"))
+    assert (await stage.observe()).held
+
+    # when it is taken back, then the Service selects as before
+    nothing = WorkloadObservation(exists=False, name="shop")
+    assert await stage.go("bring_back", previous=nothing, deployment_id="first") == "brought back"
+    seen = await stage.observe()
+    assert (seen.blue.exists, seen.held, seen.selector) == (False, False, {"app": "shop"})
+
+
 async def test_an_environment_leaves_blue_green_without_losing_its_traffic(stage: Stage) -> None:
     # when the environment is to be delivered to in another way, then the plain Deployment takes over
     assert await stage.go("return_to_plain") == "plain runs 1.1.0"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.errors import NOT_FOUND, REFUSED
+from activities.errors import INVALID_CONFIGURATION, NOT_FOUND, REFUSED
 from activities.kubernetes import ClusterConnection, KubernetesActivities
 from activities.kubernetes.colours import ColourActivities
 from domain.blue_green import Colours, SideScale, Switch
@@ -46,11 +46,11 @@ class Stage:
         self.workloads = workloads
         self.onlooker = onlooker
 
-    async def create_service(self, **selector: str) -> None:
+    async def create_service(self, name: str = "erlmcp") -> None:
         """As the application's own manifests would have it."""
         body = {
-            "metadata": {"name": "erlmcp"},
-            "spec": {"selector": {"app": "erlmcp", **selector}, "ports": [{"port": 80, "targetPort": 8080}]},
+            "metadata": {"name": name},
+            "spec": {"selector": {"app": "erlmcp"}, "ports": [{"port": 80, "targetPort": 8080}]},
         }
         await self.onlooker.ask("POST", self._path("services"), body)
 
@@ -61,6 +61,28 @@ class Stage:
         on = self.target.on(side)
         await run(self.colours.apply_side, release(on, version, key=f"{side}-{version}", **fields))
         assert (await run(self.workloads.watch_rollout, rollout_of(on, version))).complete
+
+    async def elsewhere(self, name: str, **labels: str) -> None:
+        """A Deployment that others have made, with pods that are ready."""
+        body = foreign_deployment("v0.9.0")
+        body["metadata"]["name"] = name
+        for place in (
+            body["spec"]["selector"]["matchLabels"],
+            body["spec"]["template"]["metadata"]["labels"],
+        ):
+            place.update(labels)
+        probe = self.target.template["spec"]["containers"][0]["readinessProbe"]["httpGet"]
+        container = body["spec"]["template"]["spec"]["containers"][0]
+        container["readinessProbe"] = {"httpGet": {**probe, "path": "/ready"}, "periodSeconds": 1}
+        await self.onlooker.create_deployment(self.target.namespace, body)
+
+    async def refused(self, side: Side, version: str) -> str:
+        """Why a side does not come up; and it has not."""
+        with pytest.raises(ApplicationError) as error:
+            await run(self.colours.apply_side, release(self.target.on(side), version))
+        assert error.value.type == REFUSED
+        assert not (await self.observe()).on(side).exists
+        return str(error.value)
 
     async def switch(self, to: Side | None, version: str, key: str = "", **fields: Any) -> Colours:
         switch = Switch(key=key or f"{to}-{version}", target=self.target, to=to, version=version, **fields)
@@ -160,22 +182,25 @@ async def test_the_first_side_comes_up_unseen_and_takes_all_traffic_with_one_swi
     assert (back.active, await stage.served_by()) == (None, {"erlmcp"})
 
 
-async def test_pods_without_a_track_are_kept_in_traffic_too(stage: Stage) -> None:
+async def test_pods_without_a_track_are_labelled_before_a_side_comes_up(stage: Stage) -> None:
     # given a Deployment made elsewhere, whose pods have nothing but app=erlmcp
-    body = foreign_deployment("v0.9.0")
-    probe = stage.target.template["spec"]["containers"][0]["readinessProbe"]
-    container = body["spec"]["template"]["spec"]["containers"][0]
-    container["readinessProbe"] = {"httpGet": {**probe["httpGet"], "path": "/ready"}, "periodSeconds": 1}
-    await stage.onlooker.create_deployment(stage.target.namespace, body)
+    await stage.elsewhere("erlmcp")
     await stage.create_service()
     await stage.until_served_by("erlmcp")
 
-    # when a side comes up, then those pods keep their traffic, and the side gets none
-    await stage.bring_up(BLUE, "1.0.0")
+    # when a side is to come up, then it is refused: nothing that lasts would tell those pods from its own
+    reason = await stage.refused(BLUE, "1.0.0")
+    assert "have no label 'track'" in reason
+    assert "deploy once without blue_green" in reason
+    assert await stage.selector() == {"app": "erlmcp"}
+
+    # when that is done, then a side comes up, with what was set up elsewhere
+    await stage.plain("1.0.0")
+    await stage.bring_up(BLUE, "1.1.0")
     assert await stage.served_by() == {"erlmcp"}
-    # and the side has taken over what was set up elsewhere
+    mode = [{"name": "MODE", "value": "cluster"}]
     blue = await stage.onlooker.deployment(stage.target.namespace, "erlmcp-blue")
-    assert blue["spec"]["template"]["spec"]["containers"][0]["env"] == [{"name": "MODE", "value": "cluster"}]
+    assert blue["spec"]["template"]["spec"]["containers"][0]["env"] == mode
 
     # when it is given up, then the Service selects as it did before
     released = await run(stage.colours.release_traffic, stage.target)
@@ -184,12 +209,87 @@ async def test_pods_without_a_track_are_kept_in_traffic_too(stage: Stage) -> Non
     assert await stage.served_by() == {"erlmcp"}
 
     # and a later side takes it over from the plain Deployment, not from the side before it
-    await stage.bring_up(BLUE, "1.1.0")
-    assert (await stage.switch(BLUE, "1.1.0")).active is BLUE
-    await stage.bring_up(GREEN, "1.2.0")
+    await stage.bring_up(BLUE, "1.2.0")
+    assert (await stage.switch(BLUE, "1.2.0")).active is BLUE
+    await stage.bring_up(GREEN, "1.3.0")
     green = await stage.onlooker.deployment(stage.target.namespace, "erlmcp-green")
-    assert green["spec"]["template"]["spec"]["containers"][0]["env"] == [{"name": "MODE", "value": "cluster"}]
+    assert green["spec"]["template"]["spec"]["containers"][0]["env"] == mode
     assert await stage.served_by() == {"erlmcp-blue"}
+
+
+@pytest.mark.parametrize(("labels", "beside"), [({}, False), ({"track": "stable"}, True)])
+async def test_pods_of_somebody_else_do_not_lose_their_traffic(
+    stage: Stage, labels: dict[str, str], beside: bool
+) -> None:
+    # given a Service in front of pods that are not, or not all, the plain Deployment's
+    await stage.create_service()
+    await stage.elsewhere("legacy", **labels)
+    if beside:
+        await stage.plain("1.0.0")
+    serving = {"legacy", "erlmcp"} if beside else {"legacy"}
+    await stage.until_served_by(*serving)
+
+    # when the first side is to come up, then it is refused, and they serve on
+    reason = await stage.refused(BLUE, "1.1.0")
+    assert "selects pods of Deployment legacy, which would lose their traffic" in reason
+    assert await stage.selector() == {"app": "erlmcp"}
+    assert await stage.served_by() == serving
+
+
+async def test_pods_that_come_from_elsewhere_before_the_switch_keep_their_traffic_too(stage: Stage) -> None:
+    # given a side that is ready, and somebody's pods that have come behind the Service meanwhile
+    await stage.create_service()
+    await stage.plain("1.0.0")
+    await stage.bring_up(BLUE, "1.1.0")
+    ready = await stage.observe()
+    await stage.elsewhere("legacy", track="stable")
+    await stage.until_served_by("erlmcp", "legacy")
+
+    # when the traffic is to be switched, then it is refused; a way back would not be
+    with pytest.raises(ApplicationError, match="selects pods of Deployment legacy") as error:
+        await stage.switch(BLUE, "1.1.0", key="forth", replacing=ready.selector)
+    assert error.value.type == REFUSED
+    assert await stage.served_by() == {"erlmcp", "legacy"}
+    assert (await stage.switch(BLUE, "1.1.0", key="back")).active is BLUE
+
+
+async def test_a_side_that_serves_behind_a_wide_selector_keeps_its_traffic(stage: Stage) -> None:
+    # given a side that serves, when the Service is written anew as it was before all this
+    await stage.create_service()
+    await stage.bring_up(BLUE, "1.0.0")
+    await stage.switch(BLUE, "1.0.0")
+    await stage.select_by_hand(track=None)
+
+    # then it does not lose its traffic to a plain Deployment that has no pods
+    assert "selects pods of Deployment erlmcp-blue" in await stage.refused(GREEN, "1.1.0")
+    assert await stage.served_by() == {"erlmcp-blue"}
+
+
+async def test_the_address_for_checks_is_not_the_one_for_traffic(stage: Stage) -> None:
+    # given settings that name the main Service for the checks
+    router = stage.target.router.model_copy(update={"canary_service": "erlmcp"})
+    stage.target = stage.target.model_copy(update={"router": router})
+    await stage.create_service()
+    await stage.plain("1.0.0")
+
+    # when a side is to come up, then that is said, and the traffic stays where it is
+    with pytest.raises(ApplicationError, match=r"canary_service 'erlmcp' is the Service in front") as error:
+        await run(stage.colours.apply_side, release(stage.target.on(BLUE), "1.1.0"))
+    assert error.value.type == INVALID_CONFIGURATION
+    assert await stage.selector() == {"app": "erlmcp"}
+
+
+async def test_no_other_service_gives_a_side_traffic_before_its_time(stage: Stage) -> None:
+    # given a second Service in front of all of the application's pods
+    await stage.create_service()
+    await stage.plain("1.0.0")
+    await stage.create_service("internal")
+
+    # when a side is to come up, then it is refused, and nothing was touched
+    reason = await stage.refused(BLUE, "1.1.0")
+    assert "Service internal" in reason
+    assert "let its clients use Service erlmcp" in reason
+    assert await stage.selector() == {"app": "erlmcp"}
 
 
 async def test_traffic_never_goes_to_a_side_that_cannot_take_it(stage: Stage, service: ProbedService) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
 
 from activities.errors import INVALID_CONFIGURATION, NOT_FOUND, REFUSED
 from activities.kubernetes import ClusterConnection
@@ -76,6 +78,13 @@ class FlagStore:
         )
 
 
+async def at(second: int, flags: FlagActivities, change: FlagChange) -> FlagReading:
+    """Run a change that the Temporal server has scheduled at this second."""
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, scheduled_time=datetime.fromtimestamp(second, UTC))
+    return await environment.run(flags.set_flag, change)
+
+
 @pytest.fixture
 async def flags(cluster: ClusterAccess) -> AsyncIterator[FlagActivities]:
     working = FlagActivities(ClusterConnection(kube_config=encoded(cluster)))
@@ -110,6 +119,7 @@ async def test_a_flag_is_opened_step_by_step_and_closed_for_everybody(
         "flags.json/new-search": {
             "key": "run/flag-new-search-0",
             "deployment_id": "deployment:erlmcp:test:1.1.0",
+            "scheduled_at": "1970-01-01T00:00:00Z",
         }
     }
 
@@ -136,6 +146,24 @@ async def test_a_kill_switch_kills_again_under_the_same_key(flags: FlagActivitie
 
     assert (await run(flags.set_flag, store.change(0))).percentage == 0
     assert await store.document() == DOCUMENT
+
+
+async def test_a_worker_that_wakes_up_late_undoes_no_kill_switch(
+    flags: FlagActivities, store: FlagStore
+) -> None:
+    # given a step that was asked for first, a kill switch, and another of before that comes late
+    await store.create()
+    await at(2, flags, store.change(0))
+    await at(0, flags, store.change(0, key="another/flag-new-search-off"))
+
+    # when the worker of the step gets to it, then it is refused, and the flag stays off
+    with pytest.raises(ApplicationError, match="was switched meanwhile") as refused:
+        await at(1, flags, store.change(50))
+    assert refused.value.type == REFUSED
+    assert await store.document() == DOCUMENT
+
+    # but what is asked for after the kill switch is done
+    assert (await at(3, flags, store.change(50, key="next/flag-new-search-50"))).percentage == 50
 
 
 async def test_a_roll_out_takes_the_flag_from_nobody_who_has_it(

@@ -56,11 +56,15 @@ class PlayedKubelet:
                 await asyncio.sleep(0.05)
         return found[-1]
 
-    async def end(self, pod: Any, exit_code: int, log: str = "") -> None:
+    async def end(self, pod: Any, exit_code: int, log: str = "", message: str = "") -> None:
         """Let the pod's container end."""
         metadata, container = pod["metadata"], pod["spec"]["containers"][0]["name"]
         self.logs[metadata["name"]] = log
-        ended = {"exitCode": exit_code, "reason": "Error" if exit_code else "Completed"}
+        ended = {
+            "exitCode": exit_code,
+            "reason": "Error" if exit_code else "Completed",
+            "message": message,
+        }
         status = {
             "phase": "Failed" if exit_code else "Succeeded",
             "conditions": [{"type": "Ready", "status": "False", "reason": "PodCompleted"}],
@@ -156,6 +160,16 @@ async def jobs_in(onlooker: Onlooker, namespace: str) -> list[Any]:
     return list(listing["items"])
 
 
+def names(found: list[Any]) -> set[str]:
+    return {each["metadata"]["name"] for each in found}
+
+
+async def ends_well(hooks: HookActivities, kubelet: PlayedKubelet, run: HookRun) -> None:
+    running = begin(hooks, run)
+    await kubelet.end(await kubelet.pod_of(run.target.namespace, job_name(run)), 0)
+    assert (await running).succeeded
+
+
 async def gone(onlooker: Onlooker, namespace: str) -> None:
     async with asyncio.timeout(30):
         while await jobs_in(onlooker, namespace):  # noqa: ASYNC110 - the garbage collector works
@@ -165,8 +179,8 @@ async def gone(onlooker: Onlooker, namespace: str) -> None:
 async def test_a_job_runs_the_versions_image_and_is_followed_to_its_end(
     hooks: HookActivities, kubelet: PlayedKubelet, onlooker: Onlooker, namespace: str
 ) -> None:
-    # given a hook that says no more than a command
-    run = job_hook(namespace, kubelet.node)
+    # given a hook that says no more than a command, and that its output may be shown
+    run = job_hook(namespace, kubelet.node, log=True)
     running = begin(hooks, run)
     pod = await kubelet.pod_of(namespace, job_name(run))
 
@@ -199,7 +213,7 @@ async def test_a_job_runs_the_versions_image_and_is_followed_to_its_end(
 async def test_a_job_that_fails_says_what_its_pod_says(
     hooks: HookActivities, kubelet: PlayedKubelet, namespace: str
 ) -> None:
-    run = job_hook(namespace, kubelet.node)
+    run = job_hook(namespace, kubelet.node, log=True)
     running = begin(hooks, run)
 
     await kubelet.end(await kubelet.pod_of(namespace, job_name(run)), 3, log="table users is locked\n")
@@ -211,19 +225,39 @@ async def test_a_job_that_fails_says_what_its_pod_says(
     assert report.log == "table users is locked"
 
 
+async def test_what_a_job_prints_stays_in_the_cluster_unless_asked_for(
+    hooks: HookActivities, kubelet: PlayedKubelet, namespace: str
+) -> None:
+    # given a migration that prints a secret of its own
+    run = job_hook(namespace, kubelet.node)
+    running = begin(hooks, run)
+    pod = await kubelet.pod_of(namespace, job_name(run))
+
+    # when it fails, and the kubelet takes its last line for the reason
+    dsn = "postgres://erlmcp:hunter2-hunter2@db"
+    await kubelet.end(pod, 3, log=f"cannot reach {dsn}\n", message=f"cannot reach {dsn}")
+    report = await running
+
+    # then the report says where to read that, and not what it is
+    assert "hunter2" not in report.model_dump_json()
+    assert "container erlmcp terminated, Error, exit code 3" in report.reason
+    name = pod["metadata"]["name"]
+    assert f"kubectl logs {name} --namespace {namespace} --container erlmcp" in report.reason
+
+
 async def test_a_log_that_cannot_be_read_changes_nothing(
     hooks: HookActivities, proxy: FaultProxy, kubelet: PlayedKubelet, namespace: str
 ) -> None:
-    run = job_hook(namespace, kubelet.node)
+    run = job_hook(namespace, kubelet.node, log=True)
     running = begin(hooks, run)
     pod = await kubelet.pod_of(namespace, job_name(run))
     proxy.refuse(403, path="/log$", methods=READS)
 
     await kubelet.end(pod, 0, log="unread\n")
 
-    assert await running == HookReport(
-        succeeded=True, reason=f"Job {job_name(run)} in namespace {namespace} completed"
-    )
+    report = await running
+    assert (report.succeeded, report.log) == (True, "")
+    assert f"{job_name(run)} in namespace {namespace} completed; its output: kubectl logs" in report.reason
 
 
 async def test_a_retry_finds_the_job_it_started(
@@ -245,6 +279,29 @@ async def test_a_retry_finds_the_job_it_started(
     # then there is one Job, and a third attempt finds it finished
     assert len(await jobs_in(onlooker, namespace)) == 1
     assert (await begin(hooks, run)).succeeded
+
+
+async def test_jobs_that_ended_long_ago_are_deleted_where_the_cluster_does_not(
+    hooks: HookActivities, kubelet: PlayedKubelet, onlooker: Onlooker, namespace: str
+) -> None:
+    # given finished Jobs of two hooks, in a cluster that does not know how long they are kept
+    first, other = job_hook(namespace, kubelet.node), job_hook(namespace, kubelet.node, name="warm-up")
+    for run in (first, other):
+        await ends_well(hooks, kubelet, run)
+    kept = await jobs_in(onlooker, namespace)
+    assert all("ttlSecondsAfterFinished" not in job["spec"] for job in kept)
+
+    # when one of them runs anew, then its earlier Job stays as long as it is kept
+    second = first.model_copy(update={"key": "rollback:erlmcp:test:1.1.0/before-2"})
+    await ends_well(hooks, kubelet, second)
+    assert names(await jobs_in(onlooker, namespace)) == {job_name(run) for run in (first, second, other)}
+
+    # and when that time is over, the earlier Jobs of this hook go
+    spec = {**(first.hook.job or {}), "ttlSecondsAfterFinished": 0}
+    hook = first.hook.model_copy(update={"job": spec})
+    third = first.model_copy(update={"key": "rollback:erlmcp:test:1.1.0/before-3", "hook": hook})
+    await ends_well(hooks, kubelet, third)
+    assert names(await jobs_in(onlooker, namespace)) == {job_name(run) for run in (third, other)}
 
 
 async def test_a_worker_that_stops_leaves_its_job_and_an_abort_does_not(
@@ -333,7 +390,10 @@ async def test_somebody_elses_job_is_neither_followed_nor_deleted(
     ("template", "reason"),
     [
         ({"spec": {"containers": "bin/migrate"}}, "job.template.spec.containers must be a list"),
-        ({"spec": {"containers": [{"image": ""}]}}, r"containers[0].image is missing"),
+        ({"spec": {"containers": [{"image": None}]}}, "containers[0].image is null"),
+        ({"spec": {"containers": [{"env": {"FOO": "bar"}}]}}, "containers[0].env must be a list"),
+        ({"spec": {"containers": [{"env": None}]}}, "containers[0].env must be a list"),
+        ({"spec": {"containers": [{"env": ["X=1"]}]}}, "containers[0].env[0] must be a mapping"),
         ({"spec": {"restartPolicy": "Always"}}, "the API server does not accept its Job"),
         ("bin/migrate", "job.template must be a mapping"),
     ],
@@ -341,7 +401,11 @@ async def test_somebody_elses_job_is_neither_followed_nor_deleted(
 async def test_a_job_that_cannot_be_made_has_failed(
     hooks: HookActivities, onlooker: Onlooker, namespace: str, template: Any, reason: str
 ) -> None:
-    report = await begin(hooks, job_hook(namespace, "localhost", {"template": template}))
+    # given a hook that got past the validation of settings
+    run = job_hook(namespace, "localhost")
+    hook = run.hook.model_copy(update={"job": {"template": template}})
+
+    report = await begin(hooks, run.model_copy(update={"hook": hook}))
 
     assert not report.succeeded
     assert report.reason.startswith("hook migrate-down: ")

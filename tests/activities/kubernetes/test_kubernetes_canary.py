@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import asyncio
+import dataclasses
+from datetime import UTC, datetime, timedelta
+from http import HTTPMethod
+from pathlib import Path
 from typing import Any
 
 import pytest
 from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
 
-from activities.errors import NOT_FOUND, REFUSED
-from activities.kubernetes import KubernetesActivities
-from domain.workload import Track, WeightChange, WorkloadTarget
+from activities.errors import CONFLICT, NOT_FOUND, REFUSED
+from activities.kubernetes import ClusterConnection, KubernetesActivities
+from domain.workload import Track, WeightChange, WeightReading, WorkloadTarget
+from sandbox.kubernetes.access import ClusterAccess
+from sandbox.kubernetes.fault_proxy import FaultProxy
 from tests.activities.kubernetes.workload import (
     Onlooker,
     ProbedService,
+    encoded,
     foreign_deployment,
     release,
     roll_out,
@@ -127,6 +135,65 @@ async def test_a_weight_needs_a_canary_but_giving_up_needs_none(
 
     reading = await run(activities.set_weight, weight(target, 0, replicas=2))
     assert (reading.weight, reading.stable, reading.canary) == (0, 2, 0)
+
+
+async def test_a_canary_that_was_left_behind_hands_its_share_to_nobody(
+    activities: KubernetesActivities, target: WorkloadTarget, onlooker: Onlooker
+) -> None:
+    # given a canary with all the pods, whose deployment was terminated
+    assert (await roll_out(activities, target, "1.0.0")).complete
+    assert (await roll_out(activities, target, "1.1.0", Track.CANARY)).complete
+    assert (await run(activities.set_weight, weight(target, 100, replicas=2))).stable == 0
+
+    # when the canary of the next deployment is applied, then the stable side has its pods again
+    await run(activities.apply_release, release(target, "1.2.0", Track.CANARY, replicas=1))
+
+    assert (await run(activities.observe_workload, target)).ready > 0
+    assert await onlooker.replicas(target.namespace) == {"erlmcp": 2, "erlmcp-canary": 1}
+
+
+async def test_a_frozen_worker_that_goes_on_cannot_undo_a_newer_weight(
+    cluster: ClusterAccess,
+    activities: KubernetesActivities,
+    target: WorkloadTarget,
+    onlooker: Onlooker,
+    tmp_path: Path,
+) -> None:
+    async def at(minute: int, by: KubernetesActivities, percent: int) -> WeightReading:
+        """As Temporal would have it scheduled at a minute."""
+        scheduled = datetime(2026, 1, 5, 12, minute, tzinfo=UTC)
+        environment = ActivityEnvironment()
+        environment.info = dataclasses.replace(environment.info, scheduled_time=scheduled)
+        return await environment.run(by.set_weight, weight(target, percent, replicas=2))
+
+    assert (await roll_out(activities, target, "1.0.0")).complete
+    assert (await roll_out(activities, target, "1.1.0", Track.CANARY)).complete
+    async with FaultProxy.start(cluster, tmp_path) as proxy:
+        frozen = KubernetesActivities(ClusterConnection(kube_config=encoded(proxy.access)))
+        assert (await at(1, frozen, 50)).weight == 50
+
+        # given a worker that freezes when it is about to take the stable side's last pods
+        patch = frozenset({HTTPMethod.PATCH})
+        proxy.delay(0.0, times=1, path="deployments/erlmcp$", methods=patch)  # its claim
+        freeze = proxy.delay(3.0, times=1, path="deployments/erlmcp$", methods=patch)
+        late = asyncio.create_task(at(2, frozen, 100))
+        async with asyncio.timeout(20):
+            while not freeze.hits:  # noqa: ASYNC110 - the proxy counts, and tells nobody
+                await asyncio.sleep(0.02)
+
+        # when another worker gives the canary up, then that holds
+        assert (await at(3, activities, 0)).weight == 0
+        with pytest.raises(ApplicationError, match="another change of the canary's weight has begun") as lost:
+            await late
+        assert (lost.value.type, lost.value.non_retryable) == (CONFLICT, True)
+        assert await onlooker.replicas(target.namespace) == {"erlmcp": 2, "erlmcp-canary": 0}
+
+        # and a retry that comes even later does not begin, but weight 0 is obeyed from whenever it is
+        with pytest.raises(ApplicationError, match="has begun meanwhile"):
+            await at(2, frozen, 100)
+        proxy.refuse(500, path="deployments", message="failed calling webhook")
+        assert (await at(1, frozen, 0)).weight == 0
+        await frozen.close()
 
 
 async def test_a_removed_canary_is_gone_and_removing_it_again_is_fine(

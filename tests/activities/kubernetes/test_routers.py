@@ -102,6 +102,11 @@ class Platform:
         spec = {"selector": {"app": "erlmcp", **selector}, "ports": [port]}
         await self._onlooker.ask("POST", f"{self._core}/services", {"metadata": {"name": name}, "spec": spec})
 
+    async def add_headless(self, name: str) -> None:
+        """How Erlang nodes find each other."""
+        spec = {"selector": {"app": "erlmcp"}, "clusterIP": "None"}
+        await self._onlooker.ask("POST", f"{self._core}/services", {"metadata": {"name": name}, "spec": spec})
+
     async def add_ingress(self, name: str = "shop", **metadata: Any) -> None:
         """A shop whose paths lead to two applications, for two hosts."""
 
@@ -399,6 +404,52 @@ async def test_a_canary_whose_pods_have_all_gone_bad_loses_its_traffic_first(
     assert (await platform.ingress())["metadata"]["annotations"][f"{NGINX}/canary-weight"] == "0"
 
 
+async def test_a_canary_that_was_left_behind_hands_its_traffic_to_nobody(
+    activities: KubernetesActivities, target: WorkloadTarget, platform: Platform, proxy: FaultProxy
+) -> None:
+    # given a canary with half of the traffic, whose deployment was terminated
+    shop = routed(target, RouterKind.INGRESS_NGINX)
+    await platform.add_service()
+    await platform.add_ingress()
+    await begin(activities, shop)
+    assert (await run(activities.set_weight, weight(shop, 50))).weight == 50
+
+    # when the canary of the next deployment is applied, then the traffic goes before that
+    proxy.forget_writes()
+    await run(activities.apply_release, release(shop, "1.2.0", Track.CANARY, replicas=1))
+
+    assert (await platform.ingress())["metadata"]["annotations"][f"{NGINX}/canary-weight"] == "0"
+    assert written(proxy, "deployments", "ingresses")[0] == "ingresses"
+
+
+async def test_weight_0_reaches_the_router_although_no_deployment_can_be_changed(
+    activities: KubernetesActivities,
+    target: WorkloadTarget,
+    platform: Platform,
+    onlooker: Onlooker,
+    proxy: FaultProxy,
+) -> None:
+    # given a canary with half of the traffic, a stable side that misses a pod, and a broken admission webhook
+    shop = routed(target, RouterKind.INGRESS_NGINX)
+    await platform.add_service()
+    await platform.add_ingress()
+    await begin(activities, shop)
+    assert (await run(activities.set_weight, weight(shop, 50))).weight == 50
+    await onlooker.patch_deployment(shop.namespace, {"spec": {"replicas": 2}})
+    proxy.refuse(500, path="deployments", message="failed calling webhook")
+
+    # when the canary is given up, then it has no traffic, and a retry is asked for
+    with pytest.raises(ApplicationError, match="failed calling webhook") as webhook:
+        await run(activities.set_weight, weight(shop, 0))
+    assert webhook.value.type == UNAVAILABLE
+    assert (await platform.ingress())["metadata"]["annotations"][f"{NGINX}/canary-weight"] == "0"
+
+    # which does the rest
+    proxy.clear()
+    await run(activities.set_weight, weight(shop, 0))
+    assert await onlooker.replicas(shop.namespace) == {"erlmcp": 3, "erlmcp-canary": 0}
+
+
 # What is missing, foreign or in the way
 
 
@@ -476,6 +527,7 @@ async def test_a_foreign_service_under_the_canarys_name_is_left_alone_but_one_na
     assert refused.value.type == REFUSED
 
     # given one that is named in the settings, but would send to the stable pods too
+    await platform.edit("services", "web-canary", {"spec": {"selector": {"track": "stable"}}})
     await platform.add_service("beta")
     named = shop.router.model_copy(update={"canary_service": "beta"})
     beta = shop.model_copy(update={"router": named})
@@ -487,6 +539,70 @@ async def test_a_foreign_service_under_the_canarys_name_is_left_alone_but_one_na
     await run(activities.apply_release, release(beta, track=Track.CANARY, replicas=0))
     await run(activities.remove_canary, beta)
     assert await platform.names("services") == {"web", "web-canary", "beta"}
+
+
+async def test_another_service_must_not_send_to_the_canary_past_the_router(
+    activities: KubernetesActivities, target: WorkloadTarget, platform: Platform, proxy: FaultProxy
+) -> None:
+    # given a second Service over the application's pods, and others that do no harm
+    shop = routed(target, RouterKind.INGRESS_NGINX)
+    await platform.add_service()
+    await platform.add_ingress()
+    await platform.add_service("internal")
+    await platform.add_service("canary-only", track="canary")
+    await platform.add_service("payments", app="payments")
+    await platform.add_headless("peers")
+    canary = release(shop, track=Track.CANARY, replicas=0)
+
+    # when a canary is to start, then it is refused with the remedy
+    with pytest.raises(ApplicationError, match=r"Service internal in .*; add track: stable to") as refused:
+        await run(activities.apply_release, canary)
+    assert refused.value.type == REFUSED
+    assert await platform.names("deployments") == set()
+
+    # but an account that may not list Services goes on, as does one where the remedy was followed
+    proxy.refuse(403, path="/services$", methods=READS, times=1)
+    await run(activities.apply_release, canary)
+    await platform.edit("services", "internal", {"spec": {"selector": {"track": "stable"}}})
+    await run(activities.apply_release, canary)
+
+
+@pytest.mark.parametrize("cluster", ["real"], indirect=True)  # the emulator knows no IngressClasses
+async def test_an_ingress_of_another_controller_is_refused(
+    ingress_nginx: IngressNginxRouter,
+    target: WorkloadTarget,
+    platform: Platform,
+    onlooker: Onlooker,
+    proxy: FaultProxy,
+) -> None:
+    shop = routed(target, RouterKind.INGRESS_NGINX)
+    classes, name = "/apis/networking.k8s.io/v1/ingressclasses", shop.namespace
+    await platform.add_ingress()
+    await platform.edit("ingresses", "shop", {"spec": {"ingressClassName": name}})
+
+    # given a class that nobody has made, or that may not be read, then it goes on
+    await ingress_nginx.check(shop)
+    served_by = {"spec": {"controller": "traefik.io/ingress-controller"}}
+    await onlooker.ask("POST", classes, {"metadata": {"name": name}, **served_by})
+    proxy.refuse(403, path="ingressclasses", methods=READS, times=1)
+    await ingress_nginx.check(shop)
+
+    # but one of another controller is refused, by name as by annotation
+    with pytest.raises(ApplicationError, match=r"which traefik.io/ingress-controller serves") as refused:
+        await ingress_nginx.check(shop)
+    assert refused.value.type == REFUSED
+    by_annotation = {"kubernetes.io/ingress.class": name}
+    change = {"metadata": {"annotations": by_annotation}, "spec": {"ingressClassName": None}}
+    await platform.edit("ingresses", "shop", change)
+    with pytest.raises(ApplicationError, match=f"is of class {name}"):
+        await ingress_nginx.check(shop)
+
+    # and one of a second ingress-nginx is not
+    await onlooker.ask("DELETE", f"{classes}/{name}")
+    served_by = {"spec": {"controller": "k8s.io/internal-ingress-nginx"}}
+    await onlooker.ask("POST", classes, {"metadata": {"name": name}, **served_by})
+    await ingress_nginx.check(shop)
+    await onlooker.ask("DELETE", f"{classes}/{name}")
 
 
 async def test_pods_without_a_track_are_not_shut_out(
@@ -588,6 +704,19 @@ async def test_a_route_that_others_change_keeps_their_changes(
     assert await gateway_api.take_away(shop) == ""
     assert await platform.backends() == [{"web": 9, "legacy": 1}]
     assert (await platform.route())["spec"]["rules"][0]["filters"] == [{"type": "RequestHeaderModifier"}]
+
+
+async def test_weights_that_cannot_be_divided_are_refused_and_left_as_they_are(
+    gateway_api: GatewayApiRouter, target: WorkloadTarget, platform: Platform
+) -> None:
+    shop = routed(target, RouterKind.GATEWAY_API)
+    await platform.add_route([{"name": "web", "port": 80}, {"name": "old", "port": 80, "weight": 20_000}])
+
+    with pytest.raises(ApplicationError, match="weights of rule 0 are too far apart") as refused:
+        await gateway_api.steer(shop, 10)
+
+    assert refused.value.type == REFUSED
+    assert await platform.backends() == [{"web": 1, "old": 20_000}]
 
 
 async def test_a_cluster_with_an_older_gateway_api_is_served_in_its_version(
