@@ -67,7 +67,8 @@ class HookActivities(HookSignatures):
         )
         if run.hook.job is not None:
             report = await self._jobs.run(run)
-            return report.model_copy(update={"log": redactor.text(report.log)})
+            said = {"reason": redactor.text(report.reason), "log": redactor.text(report.log)}
+            return report.model_copy(update=said)
         place = self._home / hashlib.sha256(run.key.encode()).hexdigest()[:32]
         # An attempt that is thought dead may still be ending its processes.
         async with file_lock(place.with_suffix(".lock")):

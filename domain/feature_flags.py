@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from domain.durations import Interval
-from domain.json_text import REMOVED, changed, members
+from domain.json_text import REMOVED, changed, members, place_of
 from domain.model import Model
 
 
@@ -31,7 +31,8 @@ class FlagRollout(Model):
         flag: its key in the document.
         config_map: that holds the document, in the workload's namespace.
         document: the key of the document in the ConfigMap.
-        on: the variant that is rolled out; `off` the one that everybody else gets.
+        on: the variant that is rolled out.
+        off: the variant that everybody else gets, and everybody after the kill switch.
         targeting_key: what the share is taken of, a context field of the flag's evaluation.
         steps: percent of the users, ascending.
         step_duration: how long each step is watched. A kubelet brings a changed ConfigMap into its pods only
@@ -176,32 +177,34 @@ def with_share(document: str, rollout: FlagRollout, percentage: int) -> str:
         }
     begin, _ = _place_of(document, rollout.flag)
     wanted = {key: value for key, value in changes.items() if flag.get(key, REMOVED) != value}
-    return changed(document, begin, wanted)
+    try:
+        return changed(document, begin, wanted)
+    except ValueError as error:
+        raise FlagError(f"flag {rollout.flag!r} is ambiguous: {error}; correct the document") from None
 
 
 def _place_of(document: str, name: str) -> tuple[int, int]:
     """Where the definition of a flag begins and ends. flagd takes flags as an object or as an array."""
     try:
         parsed = json.loads(document)
-        if not isinstance(parsed, dict) or not isinstance(parsed.get("flags"), dict | list):
+        top = members(document, document.index("{")) if isinstance(parsed, dict) else []
+        flags = place_of((member.key for member in top), "flags")
+        if flags is None or not isinstance(parsed["flags"], dict | list):
             raise FlagError('the document is not flagd\'s: it has no object or array "flags"')
-        top = {m.key: m for m in members(document, document.index("{"))}
-        found = members(document, top["flags"].value_begin)
+        found = members(document, top[flags].value_begin)
+        keys: list[Any] = [member.key for member in found]
+        if isinstance(parsed["flags"], list):
+            keys = [flag.get("key") if isinstance(flag, dict) else None for flag in parsed["flags"]]
+        place = place_of(keys, name)
     except json.JSONDecodeError as error:
         raise FlagError(f"the document is no JSON ({error}); only flagd's JSON can be changed") from None
     except FlagError:
         raise
     except ValueError as error:
-        raise FlagError(f"the document is ambiguous: {error}") from None
-    flags = parsed["flags"]
-    for member in found:
-        if member.key == name:
-            return member.value_begin, member.end
-        if isinstance(member.key, int):
-            listed = flags[member.key]
-            if isinstance(listed, dict) and listed.get("key") == name:
-                return member.value_begin, member.end
-    raise NoSuchFlagError(f"the document has no flag {name!r}")
+        raise FlagError(f"the document is ambiguous: {error}; correct it") from None
+    if place is None:
+        raise NoSuchFlagError(f"the document has no flag {name!r}")
+    return found[place].value_begin, found[place].end
 
 
 def _targeting(rollout: FlagRollout, percentage: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,32 +33,39 @@ class Member:
 
 
 def members(text: str, begin: int) -> list[Member]:
-    """The members of the object or the elements of the array that begins at `begin`.
+    """The members of the object, or the elements of the array, that begins at `begin` of a JSON text."""
+    return list(_elements(text, begin) if text[begin] == "[" else _members(text, begin))
+
+
+def place_of(keys: Iterable[object], key: str) -> int | None:
+    """Where a key is among others, if it is there.
 
     Raises:
-        ValueError: there is none, or an object has the same key twice (readers disagree on what counts).
+        ValueError: it is there more than once, and readers disagree on what counts. Any other may be.
     """
-    found = list(_elements(text, begin) if text[begin] == "[" else _members(text, begin))
-    twice = {m.key for m in found if sum(other.key == m.key for other in found) > 1}
-    if twice:
-        raise ValueError(f"{sorted(twice)} are there more than once")
-    return found
+    places = [place for place, other in enumerate(keys) if other == key]
+    if len(places) > 1:
+        raise ValueError(f"{key!r} is there more than once")
+    return places[0] if places else None
 
 
 def changed(text: str, begin: int, changes: Mapping[str, Any]) -> str:
-    """The text with members of the object at `begin` set to new values; one of them may be `REMOVED`."""
-    known = {m.key: (place, m) for place, m in enumerate(members(text, begin))}
-    ordered = [m for _, m in known.values()]
+    """The text with members of the object at `begin` set to new values; one of them may be `REMOVED`.
+
+    Raises:
+        ValueError: one of them is there more than once.
+    """
+    ordered = members(text, begin)
     gap = text[begin + 1 : ordered[0].begin] if ordered else ""
     edits: list[tuple[int, int, str]] = []
     added = ""
     for key, value in changes.items():
-        if key in known:
-            place, member = known[key]
+        place = place_of((member.key for member in ordered), key)
+        if place is not None:
             if isinstance(value, Removed):
                 edits.append((*_with_its_comma(ordered, place), ""))
             else:
-                edits.append((member.value_begin, member.end, json.dumps(value)))
+                edits.append((ordered[place].value_begin, ordered[place].end, json.dumps(value)))
         elif not isinstance(value, Removed):
             comma = ("," + (gap or " ")) if ordered or added else ""
             added += f"{comma}{json.dumps(key)}: {json.dumps(value)}"

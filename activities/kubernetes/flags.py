@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 import aiohttp
-from pydantic import ValidationError
+from pydantic import AwareDatetime, ValidationError
 from temporalio import activity
 
 from activities.errors import CONFLICT, INVALID_CONFIGURATION, NOT_FOUND, REFUSED, fail
@@ -40,11 +40,14 @@ class _Note(Model):
     """What is noted of one flag.
 
     Attributes:
+        scheduled_at: when the latest change was asked for, by the Temporal server's clock; a worker that
+            wakes up later with an earlier one undoes no kill switch.
         former: the targeting that a kill switch took away, to be put back by hand.
     """
 
     key: str
     deployment_id: str
+    scheduled_at: AwareDatetime | None = None
     former: Any = None
 
 
@@ -61,7 +64,8 @@ class FlagActivities(FlagSignatures):
     async def set_flag(self, change: FlagChange) -> FlagReading:
         """Set a flag's share, or switch it off; read back.
 
-        A roll-out never takes the flag away from users who have it: a larger share stays.
+        A roll-out never takes the flag away from users who have it: a larger share stays. And it never
+        undoes a change that was asked for after it, above all no kill switch.
         A kill switch works on a flag with any targeting, and is done where there is no flag.
         """
         subject = f"set {_subject(change)} to {change.percentage}%"
@@ -126,9 +130,14 @@ class FlagActivities(FlagSignatures):
         flag, notes = flag_in(document, rollout.flag), _notes(live)
         known, share = notes.get(_place(change)), share_of(flag, rollout)
         kill = change.percentage == 0
+        asked = latest = activity.info().scheduled_time
+        if known is not None and known.scheduled_at is not None:
+            latest = max(asked, known.scheduled_at)
         if not kill:
             if known is not None and known.key == change.key:
                 return _reading(change, flag, "set before")
+            if known is not None and latest > asked:
+                fail(REFUSED, f"{_subject(change)} was switched meanwhile, by {known.deployment_id}")
             check_rollout(flag, rollout)
             if share is not None and share >= change.percentage:
                 kept = _reading(change, flag, f"open to {share}% before, which stays")
@@ -142,6 +151,7 @@ class FlagActivities(FlagSignatures):
         note = _Note(
             key=change.key,
             deployment_id=change.deployment_id,
+            scheduled_at=latest,
             former=former or (known.former if known is not None else None),
         )
         await self._write(change, live, wanted, {**notes, _place(change): note})
@@ -157,7 +167,8 @@ class FlagActivities(FlagSignatures):
     async def _write(self, change: FlagChange, live: Object, document: str, notes: dict[str, _Note]) -> None:
         """Only if nobody has changed the ConfigMap since it was read; 409 otherwise."""
         written = json.dumps(
-            {place: note.model_dump(exclude_none=True) for place, note in notes.items()}, sort_keys=True
+            {place: note.model_dump(mode="json", exclude_none=True) for place, note in notes.items()},
+            sort_keys=True,
         )
         await self._api.merge(
             config_maps(change.namespace),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
-from datetime import timedelta
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Final
 from urllib.parse import quote
 
 import aiohttp
@@ -31,7 +31,7 @@ from activities.kubernetes.manifests import (
 )
 from activities.kubernetes.rollout import describe_failures
 from domain.durations import format_duration
-from domain.hooks import HookReport, HookRun
+from domain.hooks import HookReport, HookRun, job_fault
 from domain.merging import merge
 
 HOOK_LABEL: Final = f"{PREFIX}hook"
@@ -40,9 +40,11 @@ _KEPT: Final = timedelta(days=1)
 """How long a finished Job is kept, to be looked at and to be found by a retry."""
 _OVERDUE: Final = timedelta(seconds=30)
 """Past the Job's own deadline: then its controller is not at work, and we end the Job ourselves."""
+_CLEANING_SECONDS: Final = 10.0
 _LOG_LINES: Final = 12
 _LOG_BYTES: Final = 4096
 _LOG_SECONDS: Final = 10.0
+_NOT_STARTED: Final = ("ContainerCannotRun", "StartError")
 _NEVER_ACCEPTED: Final = (400, 422)
 
 
@@ -79,6 +81,8 @@ class HookJobs:
                 reason = f"hook {run.hook.name}: the API server does not accept its Job: {error.message}"
                 return HookReport(succeeded=False, reason=f"{reason}; correct job")
             try:
+                kept = timedelta(seconds=manifest["spec"]["ttlSecondsAfterFinished"])
+                await self._delete_outdated(run, job, kept)
                 async with asyncio.timeout((run.hook.timeout + self._overdue).total_seconds()) as limit:
                     return await self._follow(run, subject, progress)
             except TimeoutError:
@@ -121,19 +125,23 @@ class HookJobs:
         raise AssertionError("following never ends by itself")
 
     async def _report(self, run: HookRun, job: Object, subject: str, *, succeeded: bool) -> HookReport:
-        """How it ended, with what its newest pod says, as far as that can be read."""
+        """How it ended, and what its newest pod says or where to read that."""
         found = await self._pods(job)
-        log = ""
+        log = where = ""
         if found:
-            container = found[0]["spec"]["containers"][0]["name"]
-            log = await self._api.log_tail(run.target.namespace, found[0]["metadata"]["name"], container)
+            newest, container = found[0]["metadata"], found[0]["spec"]["containers"][0]["name"]
+            if run.hook.log:
+                log = await self._api.log_tail(newest["namespace"], newest["name"], container)
+            if not log:
+                pod = f"{newest['name']} --namespace {newest['namespace']} --container {container}"
+                where = f"; its output: kubectl logs {pod}"
         if succeeded:
-            return HookReport(succeeded=True, reason=f"{subject} completed", log=log)
+            return HookReport(succeeded=True, reason=f"{subject} completed{where}", log=log)
         condition = _conditions(job)["Failed"]
         said = ": ".join(word for word in (condition.get("reason"), condition.get("message")) if word)
-        failures = describe_failures(None, found)
+        failures = describe_failures(None, found if run.hook.log else map(_without_output, found))
         why = f" [{failures}]" if failures else ""
-        return HookReport(succeeded=False, reason=f"{subject} failed, {said}{why}", log=log)
+        return HookReport(succeeded=False, reason=f"{subject} failed, {said}{why}{where}", log=log)
 
     async def _pods(self, job: Object) -> list[Object]:
         """Its pods, newest first; none if they cannot be asked for."""
@@ -144,6 +152,21 @@ class HookJobs:
             return []
         found: list[Object] = listing.get("items") or []
         return sorted(found, key=lambda p: str(p["metadata"].get("creationTimestamp")), reverse=True)
+
+    async def _delete_outdated(self, run: HookRun, current: Object, kept: timedelta) -> None:
+        """Delete finished Jobs of the same hook that a cluster without the TTL controller keeps for ever.
+
+        Kubernetes has it by default from 1.21 on; an API server without it drops the field. Best effort.
+        """
+        ours = f"{MANAGED_BY_LABEL}={FIELD_MANAGER},{HOOK_LABEL}={run.hook.name}"
+        with suppress(StatusError, aiohttp.ClientError, OSError):  # TimeoutError is an OSError
+            async with asyncio.timeout(_CLEANING_SECONDS):
+                listing = await self._api.list_all(jobs(run.target.namespace), labelSelector=ours)
+                for job in listing.get("items") or []:
+                    ended = _ended_at(job)
+                    outdated = ended is not None and datetime.now(UTC) - ended >= kept
+                    if outdated and job["metadata"]["uid"] != current["metadata"]["uid"]:
+                        await self._end(job)
 
     async def _end(self, job: Object) -> None:
         """Delete our Job and its pods, so that it does not go on behind our back."""
@@ -189,8 +212,11 @@ def job_manifest(run: HookRun) -> Object:
         "spec": {"restartPolicy": "Never"},
     }
     settings = run.hook.job or {}
-    configured = _mapping(settings.get("template"), "template")
-    pod = dict(_mapping(configured.get("spec"), "template.spec"))
+    fault = job_fault(settings)
+    if fault is not None:
+        raise ManifestError(fault)
+    configured = settings.get("template") or {}
+    pod = dict(configured.get("spec") or {})
     containers = _containers(run, pod.pop("containers", None) or [{}])
     template = merge(base, {**configured, "spec": pod})
     template["spec"]["containers"] = containers
@@ -213,34 +239,53 @@ def job_manifest(run: HookRun) -> Object:
     }
 
 
-def _containers(run: HookRun, configured: Any) -> list[Object]:
-    field = "job.template.spec.containers"
-    if not isinstance(configured, list) or not all(isinstance(c, Mapping) for c in configured):
-        raise ManifestError(f"{field} must be a list of containers; write for example [{{command: […]}}]")
+def _containers(run: HookRun, configured: list[Object]) -> list[Object]:
     told = {**run.variables, KEY_VARIABLE: run.key}
     containers = []
     for place, changes in enumerate(configured):
         name = run.target.container if place == 0 else f"{run.target.container}-{place}"
         container = merge({"name": name, "image": run.image, "env": []}, changes)
         if not container["image"]:
-            raise ManifestError(f"{field}[{place}].image is missing, and no image of the version is known")
-        named = {variable.get("name") for variable in container["env"]}
+            raise ManifestError(
+                f"no image of the version is known; write job.template.spec.containers[{place}].image"
+            )
+        named = {variable["name"] for variable in container["env"]}
         ours = [{"name": n, "value": v} for n, v in sorted(told.items()) if n not in named]
         containers.append({**container, "env": [*ours, *container["env"]]})
     return containers
 
 
-def _mapping(value: Any, field: str) -> Mapping[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise ManifestError(f"job.{field} must be a mapping, as in a Job's manifest")
-    return value
-
-
 def _conditions(job: Object) -> dict[str, Object]:
     found = (job.get("status") or {}).get("conditions") or []
     return {c["type"]: c for c in found if c["status"] == "True"}
+
+
+def _ended_at(job: Object) -> datetime | None:
+    """When a Job ended, as its TTL is counted; none while it has not."""
+    for kind, condition in _conditions(job).items():
+        if kind in ("Complete", "Failed"):
+            return datetime.fromisoformat(condition["lastTransitionTime"])
+    return None
+
+
+def _without_output(pod: Object) -> Object:
+    """A pod without what its containers have said at their end (which may be the end of their log).
+
+    What the kubelet says of a container that it could not even start stays.
+    """
+    status = dict(pod.get("status") or {})
+    for field in ("initContainerStatuses", "containerStatuses"):
+        status[field] = [_quiet(container) for container in status.get(field) or []]
+    return {**pod, "status": status}
+
+
+def _quiet(container: Object) -> Object:
+    quiet = dict(container)
+    for field in ("state", "lastState"):
+        ended = (container.get(field) or {}).get("terminated")
+        if ended and ended.get("reason") not in _NOT_STARTED:
+            quiet[field] = {"terminated": {k: v for k, v in ended.items() if k != "message"}}
+    return quiet
 
 
 def _describe(job: Object) -> str:
