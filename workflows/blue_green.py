@@ -5,9 +5,10 @@ Three Deployments can carry a version: ``{deployment}-blue``, ``{deployment}-gre
 
 The first blue/green deployment finds the plain Deployment serving. Its Service may select all tracks, and
 would send traffic to the new pods before they were checked; so it is narrowed to the plain pods first, then
-the new side gets its pods, then comes the switch. The plain Deployment stays, scaled to 0: it is the way
-back, and it holds the settings that were made elsewhere: what is applied to a side is what the plain
-Deployment would become.
+the new side gets its pods, then comes the switch. That is refused where pods would lose their traffic by it:
+those of another workload behind the same Service, or plain ones without the label ``track``. The plain
+Deployment stays, scaled to 0: it is the way back, and it holds the settings that were made elsewhere: what is
+applied to a side is what the plain Deployment would become.
 
 An environment that leaves blue/green (its ``blue_green`` block is gone) still has its traffic on a side, and
 a canary or rolling update of the plain Deployment would get none. `return_to_plain` brings the serving
@@ -73,6 +74,7 @@ class BlueGreen:
         self._steps = Steps(DeliveryKind.BLUE_GREEN, course.show)
         self._before: Colours | None = None
         self._switched_at: datetime | None = None
+        self._switched_to: Side | None = None
 
     async def deliver(self) -> None:
         """Until the new version serves all traffic and was well under it.
@@ -93,7 +95,7 @@ class BlueGreen:
             await self._steps.take(P.WAITING, course.promotion(), lambda who: f"promoted by {who}")
         await course.unpaused()
         await self._steps.take(P.SWITCHING, self._switch(ready, side), lambda seen: _traffic(seen, before))
-        await self._steps.take(P.SWITCHED, course.watch(switched_watch(course.plan, version, course.begun)))
+        await self._steps.take(P.SWITCHED, course.watch(switched_watch(self.plan, version, course.begun)))
 
     async def wait_to_retire(self) -> None:
         """Wait until the old side need not be kept any longer for the instant way back."""
@@ -179,7 +181,7 @@ class BlueGreen:
             replacing=ready.selector if ready.service else None,
         )
         seen = await course.obey(_switch(switch))
-        self._switched_at = workflow.now()
+        self._switched_at, self._switched_to = workflow.now(), side
         await course.obey(
             course.journal.record(
                 "traffic.switched",
@@ -191,6 +193,12 @@ class BlueGreen:
             )
         )
         return seen
+
+    @property
+    def plan(self) -> DeploymentPlan:
+        """The plan with the side that serves, so that its pods alone are measured; as it was, before."""
+        plan, side = self._course.plan, self._switched_to
+        return plan if side is None else _plan_on(plan, side)
 
     def _key(self, step: str) -> str:
         return f"{workflow.info().run_id}/{step}"

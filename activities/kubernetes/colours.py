@@ -10,7 +10,7 @@ or sees the other's work; it looks again, and is refused.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -35,7 +35,7 @@ from activities.kubernetes.connection import ClusterConnection
 from activities.kubernetes.failures import StatusError, raise_typed
 from activities.kubernetes.heartbeat import Progress, heartbeats
 from activities.kubernetes.namespaces import in_namespace
-from activities.kubernetes.routers.services import belongs_to, canary_service
+from activities.kubernetes.routers.services import Services, belongs_to, canary_service
 from activities.signatures import ColourSignatures
 from domain.blue_green import PLACES, Colours, SideScale, Switch
 from domain.durations import format_duration
@@ -92,8 +92,10 @@ class ColourActivities(ColourSignatures):
             fail(CONFLICT, f"{_deployment(target, side)} is still being deleted")
         if live is not None and manifests.annotations_of(live).get(manifests.KEY) == request.key:
             return _observation(live, target, side)
-        service = await self._claim(target, side, request.key, narrow=True)
         manifest = await self._manifest(request, live)
+        if request.template is None:  # a way back waits for nobody
+            await self._look_round(target, side, manifest)
+        service = await self._claim(target, side, request.key, narrow=True)
         await self._offer_preview(target, manifest, service)
         applied = await self._api.apply(
             deployments(target.namespace),
@@ -129,33 +131,94 @@ class ColourActivities(ColourSignatures):
         Args:
             narrow: pods are about to come; a Service that selects all tracks is kept from them first.
         """
+        if narrow and target.canary_service == target.service:
+            fail(
+                INVALID_CONFIGURATION,
+                f"workload.router.canary_service {target.service!r} is the Service in front of the pods that "
+                "serve; name another: the new side is checked there before the switch",
+            )
         service = await self._idle_service(target, side)
         if service is None:
             return None
         selector = selectors.selector_of(service)
         patch: Object = {"metadata": {"annotations": {}}}
         if narrow and not selectors.is_narrow(selector):
-            wanted = selectors.narrowed(selector, await self._labels_of_side(target, None, None))
+            plain = await self._find(target, None)
+            wanted = selectors.narrowed(selector, self._label_of_side(target, None, plain))
+            served = plain is not None and (plain.get("status") or {}).get("readyReplicas", 0) > 0
+            await self._cut_nobody_off(target, selector, wanted, Side if served else ())
             patch = selectors.switch_patch(service, wanted, None)
         patch["metadata"]["annotations"][selectors.CHANGE] = f"{key}/{activity.info().attempt}"
         return await self._select(service, target, patch)
 
-    async def _labels_of_side(
-        self, target: WorkloadTarget, side: Side | None, deployment: Object | None
-    ) -> dict[str, str]:
-        """What tells the pods of a side from all others."""
+    @staticmethod
+    def _label_of_side(target: WorkloadTarget, side: Side | None, deployment: Object | None) -> str:
+        """What tells the pods of a side from all others: their label ``track``."""
         if side is not None:
-            return {selectors.TRACK: str(side)}
-        deployment = deployment or await self._find(target, None)
-        owned = [] if deployment is None else await self._replica_sets(target, deployment)
-        labels = selectors.labels_of_plain([r for r in owned if r["spec"].get("replicas", 1)])
-        if labels is None:
+            return str(side)
+        label = selectors.label_of_plain(deployment)
+        if label is None:
             fail(
                 REFUSED,
-                f"{_deployment(target, None)} is in the middle of a roll-out, and its pods have no label "
-                f"{selectors.TRACK!r} to be selected by; wait until it is over, or undo it",
+                f"the pods of {_deployment(target, None)} have no label {selectors.TRACK!r} that tells them "
+                "from those of a side, so the Service would send to both; deploy once without blue_green, "
+                f"which puts it on them, or add {selectors.TRACK}: {Track.STABLE} to its pod template",
             )
-        return labels
+        return label
+
+    async def _look_round(self, target: WorkloadTarget, side: Side, manifest: Object) -> None:
+        """Refuse what would lose traffic, or give some away, with the new version: before it has a pod.
+
+        Raises:
+            ApplicationError: Refused.
+        """
+        service = await self._idle_service(target, side)
+        if service is not None:
+            selector = selectors.selector_of(service)
+            wanted = selectors.narrowed(selector, str(side))
+            await self._cut_nobody_off(target, selector, wanted, PLACES)
+        await Services(self._api).refuse_bypasses(
+            target,
+            manifests.labels_of(manifest["spec"]["template"]),
+            f"let its clients use Service {target.service}, make it headless if it is only to list pods, "
+            f"or, if it is to stay with one side, add that side's {selectors.TRACK} to its selector",
+        )
+
+    async def _cut_nobody_off(
+        self,
+        target: WorkloadTarget,
+        live: Mapping[str, str],
+        wanted: Mapping[str, str],
+        leaving: Iterable[Side | None],
+    ) -> None:
+        """Refuse a selector that takes the traffic from pods that are not meant to lose it.
+
+        Args:
+            leaving: whose pods are.
+        """
+        query = {"labelSelector": _written(live)}
+        listing = await self._api.list_all(pods(target.namespace), **query)
+        losing = [
+            pod
+            for pod in listing.get("items") or []
+            if _is_running(pod) and not wanted.items() <= manifests.labels_of(pod).items()
+        ]
+        if not losing:
+            return
+        listing = await self._api.list_all(replica_sets(target.namespace), **query)
+        above = {r["metadata"]["uid"]: _controller(r, "ReplicaSet") for r in listing.get("items") or []}
+        controllers = [_controller(pod, "Pod") for pod in losing]
+        makers = [above.get(controller["uid"], controller) for controller in controllers]
+        found = [await self._find(target, side) for side in leaving]
+        ours = {deployment["metadata"]["uid"] for deployment in found if deployment is not None}
+        others = sorted({f"{maker['kind']} {maker['name']}" for maker in makers if maker["uid"] not in ours})
+        if others:
+            fail(
+                REFUSED,
+                f"{_service(target)} selects pods of {', '.join(others)}, which would lose their traffic; "
+                "wait for a roll-out that goes on, delete what is left over, or name what serves: a "
+                f"Deployment in workload.deployment, a side as {selectors.TRACK} in the Service's selector",
+            )
 
     async def _manifest(self, request: ReleaseApply, live: Object | None) -> Object:
         """The side's Deployment, with all that was set up elsewhere on the plain one."""
@@ -228,15 +291,15 @@ class ColourActivities(ColourSignatures):
         if service is not None and manifests.annotations_of(service).get(manifests.KEY) == switch.key:
             return service
         deployment = await self._taken(switch)
-        labels = await self._labels_of_side(target, to, deployment)
+        label = self._label_of_side(target, to, deployment)
         if service is None:
             await self._idle_service(target, to)
-            own = {**manifests.match_labels(deployment), **labels}
+            own = {**manifests.match_labels(deployment), selectors.TRACK: label}
             return await self._api.create(
                 services(target.namespace), selectors.first_service(target, own, switch.key)
             )
         live = selectors.selector_of(service)
-        wanted = selectors.narrowed(live, labels)
+        wanted = selectors.narrowed(live, label)
         if live == wanted:
             return service
         if switch.replacing is not None and live != switch.replacing:
@@ -245,7 +308,7 @@ class ColourActivities(ColourSignatures):
                 f"{_service(target)} selects {_written(live)}, not {_written(switch.replacing)} as when this "
                 "switch was decided: somebody else has changed it meanwhile",
             )
-        pod_labels = {**manifests.labels_of(deployment["spec"]["template"]), **labels}
+        pod_labels = manifests.labels_of(deployment["spec"]["template"])
         lacking = {k: v for k, v in wanted.items() if pod_labels.get(k) != v}
         if lacking:
             fail(
@@ -254,6 +317,8 @@ class ColourActivities(ColourSignatures):
                 f"{_deployment(target, to)} do not have; take it out of the Service's selector, "
                 "or add it to workload.template",
             )
+        if switch.replacing is not None:  # a way back waits for nobody
+            await self._cut_nobody_off(target, live, wanted, PLACES)
         return await self._select(service, target, selectors.switch_patch(service, wanted, switch.key))
 
     async def _taken(self, switch: Switch) -> Object:
@@ -543,6 +608,18 @@ def _pods_behind(found: Object | None) -> list[str]:
 def _selecting(deployment: Object) -> dict[str, str]:
     selector = _written(manifests.match_labels(deployment))
     return {"labelSelector": selector} if selector else {}
+
+
+def _is_running(pod: Object) -> bool:
+    ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    return not ended and not pod["metadata"].get("deletionTimestamp")
+
+
+def _controller(found: Object, kind: str) -> Object:
+    """``kind``, ``name`` and ``uid`` of what controls an object; its own if nothing does."""
+    own = {"kind": kind, "name": found["metadata"]["name"], "uid": found["metadata"]["uid"]}
+    owners = found["metadata"].get("ownerReferences") or []
+    return next((owner for owner in owners if owner.get("controller")), own)
 
 
 def _is_owned(found: Object, owners: set[str]) -> bool:

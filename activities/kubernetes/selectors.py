@@ -5,24 +5,18 @@ of a new side as soon as they are ready. So its selector is narrowed to the side
 one gets pods, and stays so until blue/green is left. What it said before is noted on the Service.
 
 The plain Deployment is selected by the label ``track`` of its pods. Those of a Deployment that was made
-elsewhere may have none; they cannot get one without a restart, so they are selected by their
-``pod-template-hash`` for as long as the deployment lasts.
+elsewhere may have none; what else they carry, a side's pods carry too, or they lose it with their next
+restart (``pod-template-hash``). So they are given the label first: see `label_of_plain`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from activities.kubernetes.api import Object
-from activities.kubernetes.manifests import (
-    KEY,
-    POD_HASH_LABEL,
-    PREFIX,
-    annotations_of,
-    labels_of,
-)
+from activities.kubernetes.manifests import KEY, PREFIX, annotations_of, labels_of
 from activities.kubernetes.routers.services import identity
 from domain.workload import Side, Track, WorkloadTarget
 
@@ -45,7 +39,7 @@ def active_side(selector: Mapping[str, str]) -> Side | None:
 
 def is_narrow(selector: Mapping[str, str]) -> bool:
     """Whether it keeps the pods of other sides out."""
-    return TRACK in selector or POD_HASH_LABEL in selector
+    return TRACK in selector
 
 
 def is_held(service: Object | None) -> bool:
@@ -53,29 +47,17 @@ def is_held(service: Object | None) -> bool:
     return service is not None and SELECTOR_BEFORE in annotations_of(service)
 
 
-def narrowed(selector: Mapping[str, str], to: Mapping[str, str]) -> dict[str, str]:
+def narrowed(selector: Mapping[str, str], track: str) -> dict[str, str]:
     """A Service's selector that chooses one side, and is otherwise as it was."""
-    kept = {key: value for key, value in selector.items() if key not in (TRACK, POD_HASH_LABEL)}
-    return {**kept, **to}
+    return {**selector, TRACK: track}
 
 
-def labels_of_plain(replica_sets: Sequence[Object]) -> dict[str, str] | None:
-    """The label that tells the plain Deployment's pods from those of the sides.
-
-    Args:
-        replica_sets: those of the Deployment that have pods, or want some.
-
-    Returns:
-        None if there is none, as in the middle of a roll-out of pods without the label.
-    """
-    templates = [labels_of(r["spec"]["template"]) for r in replica_sets]
-    tracks = {labels.get(TRACK) for labels in templates}
-    if len(tracks) == 1 and (track := tracks.pop()) is not None and track not in tuple(Side):
-        return {TRACK: track}
-    hashes = {labels.get(POD_HASH_LABEL) for labels in templates}
-    if len(hashes) == 1 and (pod_hash := hashes.pop()) is not None:
-        return {POD_HASH_LABEL: pod_hash}
-    return None if replica_sets else {TRACK: str(Track.STABLE)}
+def label_of_plain(deployment: Object | None) -> str | None:
+    """The label ``track`` of the plain Deployment's pods; none if it cannot be told from the sides by it."""
+    if deployment is None:
+        return str(Track.STABLE)
+    track = labels_of(deployment["spec"]["template"]).get(TRACK)
+    return None if track in tuple(Side) else track
 
 
 def switch_patch(service: Object, selector: Mapping[str, str], key: str | None) -> Object:
@@ -94,7 +76,7 @@ def release_patch(service: Object) -> Object:
     before = json.loads(annotations_of(service)[SELECTOR_BEFORE])
     return {
         "metadata": {"annotations": {SELECTOR_BEFORE: None, KEY: None, CHANGE: None}},
-        "spec": {"selector": {TRACK: before, POD_HASH_LABEL: None}},
+        "spec": {"selector": {TRACK: before}},
     }
 
 

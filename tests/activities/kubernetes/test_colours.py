@@ -194,6 +194,13 @@ async def test_pods_without_a_track_are_labelled_before_a_side_comes_up(stage: S
     assert "deploy once without blue_green" in reason
     assert await stage.selector() == {"app": "erlmcp"}
 
+    # and no sooner than the last of them has it
+    labelled = {"metadata": {"labels": {"track": "stable"}}}
+    namespace = stage.target.namespace
+    await stage.onlooker.patch_deployment(namespace, {"spec": {"paused": True, "template": labelled}})
+    assert "selects pods of Deployment erlmcp, which" in await stage.refused(BLUE, "1.0.0")
+    await stage.onlooker.patch_deployment(namespace, {"spec": {"paused": False}})
+
     # when that is done, then a side comes up, with what was set up elsewhere
     await stage.plain("1.0.0")
     await stage.bring_up(BLUE, "1.1.0")
