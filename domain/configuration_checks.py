@@ -27,8 +27,15 @@ from domain.gates import GateDefinition, GateType, OnFailure
 from domain.plan import overridden
 from domain.secrets import Path, clear_secrets
 from domain.triggers import ALL_GATES, GATE_ALIASES, SOAK_COMPLETE, TARGETS, TriggerRule
+from domain.workload import WorkloadSettings
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_LONGEST_LABEL = 63
+_LONGEST_SUBDOMAIN = 253
+_SUFFIX = "-canary"
+"""The longest that we add: ``-blue`` and ``-green`` are shorter."""
 _RECOVERY_SITE = "dr"
 _PULL_REQUEST_TYPES = (
     "opened", "synchronize", "reopened", "closed", "edited", "ready_for_review", "converted_to_draft",
@@ -326,17 +333,45 @@ def _application_in(
                 f"write it as under applications.{name}.{part}",
             )  # fmt: skip
         return
-    for field in ("deployment", "container"):
-        resource = getattr(workload, field)
-        if resource is not None and not _NAME.fullmatch(resource):
-            yield Finding(
-                (*path, "workload", field), resource, "is no Kubernetes name",
-                "use lower case letters, digits and dashes, at most 63",
-            )  # fmt: skip
+    yield from _workload_names((*path, "workload"), name, workload, settings)
     names["namespace"] = namespace
     yield from _templates(path, environment, application, health, metrics, names=names)
     if settings.production:
         yield from _watched(path, environment, settings, health, metrics)
+
+
+def _workload_names(
+    path: Path, application: str, workload: WorkloadSettings, settings: EnvironmentSettings
+) -> Iterator[Finding]:
+    router = workload.router
+    for where, resource, pattern, longest in (
+        (("deployment",), workload.deployment, _NAME, _LONGEST_LABEL),
+        (("container",), workload.container, _NAME, _LONGEST_LABEL),
+        (("router", "service"), router.service, _SERVICE_NAME, _LONGEST_LABEL),
+        (("router", "canary_service"), router.canary_service, _SERVICE_NAME, _LONGEST_LABEL),
+        (("router", "ingress"), router.ingress, _SUBDOMAIN, _LONGEST_SUBDOMAIN - len(_SUFFIX)),
+        (("router", "http_route"), router.http_route, _SUBDOMAIN, _LONGEST_SUBDOMAIN),
+    ):
+        if resource is not None and not (pattern.fullmatch(resource) and len(resource) <= longest):
+            characters = "digits, dashes and dots" if pattern is _SUBDOMAIN else "digits and dashes"
+            first = ", beginning with a letter" if pattern is _SERVICE_NAME else ""
+            yield Finding(
+                (*path, *where), resource, "is no Kubernetes name",
+                f"use lower case letters, {characters}, at most {longest}{first}",
+            )  # fmt: skip
+    if not router.weighted and settings.blue_green is None:
+        return
+    service = router.service or workload.deployment or application
+    if router.canary_service == service:
+        yield Finding(
+            (*path, "router", "canary_service"), service, "is the Service of the stable version itself",
+            f"give the new version a Service of its own, for example {service}{_SUFFIX}",
+        )  # fmt: skip
+    if router.canary_service is None and len(service) > _LONGEST_LABEL - len(_SUFFIX):
+        yield Finding(
+            (*path, "router", "service"), service, f"leaves no room for {_SUFFIX} in the name of a Service",
+            f"use at most {_LONGEST_LABEL - len(_SUFFIX)} characters, or name router.canary_service",
+        )  # fmt: skip
 
 
 def _templates(

@@ -83,6 +83,7 @@ def argo_rollouts(namespace: str) -> str:
 
 GATEWAY_API: Final = "gateway.networking.k8s.io"
 NAMESPACES: Final = "/api/v1/namespaces"
+INGRESS_CLASSES: Final = "/apis/networking.k8s.io/v1/ingressclasses"
 
 
 class KubernetesApi:

@@ -133,6 +133,9 @@ class FlagActivities(FlagSignatures):
         asked = latest = activity.info().scheduled_time
         if known is not None and known.scheduled_at is not None:
             latest = max(asked, known.scheduled_at)
+        if change.own_only and (known is None or known.deployment_id != change.deployment_id):
+            whose = "by hand" if known is None else f"by {known.deployment_id}"
+            return _reading(change, flag, f"set {whose}, and stays").model_copy(update={"kept": True})
         if not kill:
             if known is not None and known.key == change.key:
                 return _reading(change, flag, "set before")

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from datetime import timedelta
-from typing import Any
+from datetime import UTC, timedelta
+from typing import Any, Final, NoReturn
 
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.errors import CONFLICT
 from activities.kubernetes.api import KubernetesApi, Object, deployments
 from activities.kubernetes.failures import StatusError
+from activities.kubernetes.manifests import PREFIX, annotations_of
 from domain.workload import Track, WorkloadTarget
+
+WEIGHT_CHANGE: Final = f"{PREFIX}weight-change"
+"""On the Deployments of both tracks: the newest change of the weight, see `Tracks.claim`."""
 
 _GIVING_UP = timedelta(minutes=1)
 """How long a canary that was given up may still serve while no stable pod can."""
+_TRIES: Final = 5
+_BETWEEN_TRIES: Final = 0.2
 
 
 class Tracks:
@@ -33,29 +44,84 @@ class Tracks:
         found = await self.find(target, track)
         return ready_pods(found) if found is not None else 0
 
-    async def scale(self, target: WorkloadTarget, track: Track, replicas: int) -> None:
-        """Ask for so many pods; a track that is gone meanwhile has none."""
-        change = {"spec": {"replicas": replicas}}
-        try:
-            await self._api.merge(deployments(target.namespace), target.name_of(track), change)
-        except StatusError as error:
-            if error.status != 404:
-                raise
+    async def claim(self, target: WorkloadTarget, track: Track, note: str) -> None:
+        """Note on a track that a change of the weight has begun; a worker that wakes up late finds it there.
 
-    async def grow(self, target: WorkloadTarget, wanted: Mapping[Track, int]) -> None:
-        """Scale up each existing track that wants fewer pods than this."""
-        for track, count in wanted.items():
-            found = await self.find(target, track)
-            if found is not None and found["spec"].get("replicas", 1) < count:
-                await self.scale(target, track, count)
+        Raises:
+            ApplicationError: Conflict, not to be retried; a newer change has begun.
+        """
 
-    async def shrink(self, target: WorkloadTarget, wanted: Mapping[Track, int]) -> None:
-        """Scale down each existing track that has more pods than this, and wait until they have ended."""
+        def change(found: Object) -> Object | None:
+            noted = annotations_of(found).get(WEIGHT_CHANGE, "")
+            if _scheduled(noted) > _scheduled(note):
+                _overtaken(target, track, noted)
+            return None if noted == note else {"metadata": {"annotations": {WEIGHT_CHANGE: note}}}
+
+        await self._change(target, track, change)
+
+    async def grow(
+        self, target: WorkloadTarget, wanted: Mapping[Track, int], note: str | None = None
+    ) -> None:
+        """Scale up each existing track that wants fewer pods than this.
+
+        With `note` only while that is the newest claim on the track; else Conflict, as in `claim`.
+        """
         for track, count in wanted.items():
-            found = await self.find(target, track)
-            if found is not None and found["spec"].get("replicas", 1) > count:
-                await self.scale(target, track, count)
+            await self._scale(target, track, count, operator.lt, note)
+
+    async def shrink(
+        self, target: WorkloadTarget, wanted: Mapping[Track, int], note: str | None = None
+    ) -> None:
+        """Scale down each existing track that has more pods than this, and wait until they have ended.
+
+        `note` as in `grow`.
+        """
+        for track, count in wanted.items():
+            await self._scale(target, track, count, operator.gt, note)
         await self.wait_for_all(target, wanted, _has_settled, target.progress_deadline)
+
+    async def _scale(
+        self,
+        target: WorkloadTarget,
+        track: Track,
+        count: int,
+        wrong: Callable[[int, int], bool],
+        note: str | None,
+    ) -> None:
+        def change(found: Object) -> Object | None:
+            noted = annotations_of(found).get(WEIGHT_CHANGE, "")
+            if note is not None and noted != note:
+                _overtaken(target, track, noted)
+            return {"spec": {"replicas": count}} if wrong(found["spec"].get("replicas", 1), count) else None
+
+        await self._change(target, track, change, unless_changed=note is not None)
+
+    async def _change(
+        self,
+        target: WorkloadTarget,
+        track: Track,
+        change: Callable[[Object], Object | None],
+        *,
+        unless_changed: bool = True,
+    ) -> None:
+        """Change a track as it was read, or read it again; one that is gone needs no change."""
+        for left in reversed(range(_TRIES)):
+            found = await self.find(target, track)
+            patch = None if found is None else change(found)
+            if found is None or patch is None:
+                return
+            version = found["metadata"]["resourceVersion"] if unless_changed else None
+            try:
+                await self._api.merge(
+                    deployments(target.namespace), target.name_of(track), patch, resource_version=version
+                )
+                return
+            except StatusError as error:
+                if error.status == 404:
+                    return
+                if error.status != 409 or not unless_changed or not left:
+                    raise
+            await asyncio.sleep(_BETWEEN_TRIES)
 
     async def until_ready(
         self, target: WorkloadTarget, wanted: Mapping[Track, int], limit: timedelta
@@ -102,6 +168,26 @@ class Tracks:
 def describe_track(target: WorkloadTarget, track: Track) -> str:
     """The Deployment of a track, as errors name it."""
     return f"Deployment {target.name_of(track)} in namespace {target.namespace}"
+
+
+def note_of(key: str) -> str:
+    """What claims a track for the running activity: when Temporal scheduled it, which orders the changes of
+    all workers by one clock, and its key."""
+    scheduled = activity.info().scheduled_time.astimezone(UTC)
+    return f"{scheduled.isoformat(timespec='microseconds')} {key}"
+
+
+def _scheduled(note: str) -> str:
+    return note.partition(" ")[0]
+
+
+def _overtaken(target: WorkloadTarget, track: Track, noted: str) -> NoReturn:
+    raise ApplicationError(
+        f"{describe_track(target, track)}: another change of the canary's weight has begun meanwhile "
+        f"({noted or 'its note is gone'}); this one was given up",
+        type=CONFLICT,
+        non_retryable=True,
+    )
 
 
 def ready_pods(deployment: Object) -> int:

@@ -9,7 +9,15 @@ from typing import Any
 import aiohttp
 from temporalio import activity
 
-from activities.errors import CONFLICT, INVALID_CONFIGURATION, INVALID_INPUT, NOT_FOUND, REFUSED, fail
+from activities.errors import (
+    CONFLICT,
+    INVALID_CONFIGURATION,
+    INVALID_INPUT,
+    NOT_FOUND,
+    REFUSED,
+    UNAVAILABLE,
+    fail,
+)
 from activities.kubernetes import manifests, rollout
 from activities.kubernetes.api import (
     FIELD_MANAGER,
@@ -81,7 +89,7 @@ class KubernetesActivities(KubernetesSignatures):
     @activity.defn
     async def apply_release(self, request: ReleaseApply) -> WorkloadObservation:
         target, track = request.target, request.track
-        async with _work(f"apply version {request.version} to", target, track):
+        async with _work(f"apply version {request.version} to", target, track) as progress:
             live = await self._tracks.find(target, track)
             if live is not None and live["metadata"].get("deletionTimestamp"):
                 fail(CONFLICT, f"{describe_track(target, track)} is still being deleted")
@@ -90,6 +98,9 @@ class KubernetesActivities(KubernetesSignatures):
             if live is not None and manifests.annotations_of(live).get(manifests.KEY) == request.key:
                 await self._prepare(target, track, live)
                 return _observed(live, target, track)
+            if live is not None and track is Track.CANARY:
+                await self._empty(request, progress)
+                live = await self._tracks.find(target, track)
             manifest = await self._manifest(request, live)
             await self._prepare(target, track, manifest)
             if request.template is None or live is None:
@@ -97,6 +108,18 @@ class KubernetesActivities(KubernetesSignatures):
             else:
                 applied = await self._apply_exactly(target, manifest, live)
             return _observed(applied, target, track)
+
+    async def _empty(self, request: ReleaseApply, progress: Progress) -> None:
+        """A canary that an earlier release left behind: the new version must not inherit its share."""
+        target = request.target
+        change = WeightChange(key=request.key, target=target, weight=0, replicas=target.replicas)
+        reading = await self._router(target).set(change, progress)
+        if reading.observed > 0:
+            fail(
+                UNAVAILABLE,
+                f"{describe_track(target, Track.CANARY)} was left behind by an earlier release, and still "
+                f"has {reading.observed:.0f}% of the traffic: {reading.note}",
+            )
 
     async def _prepare(self, target: WorkloadTarget, track: Track, deployment: Object) -> None:
         """The way to the canary before its first pod: none may get traffic that the router did not give."""

@@ -15,7 +15,7 @@ Ref = Mapping[str, Any]
 Rule = Mapping[str, Any]
 
 _SCALE: Final = 100
-_LARGEST: Final = 1_000_000
+LARGEST: Final = 1_000_000
 """The largest weight that the Gateway API takes."""
 
 
@@ -44,6 +44,13 @@ class Backends:
             if stable + canary:
                 shares.append(100 * canary / (stable + canary))
         return shares
+
+    def imprecise(self, rules: Sequence[Rule], weight: int) -> int | None:
+        """The first rule whose weights do not come to the canary's percentage; none if all do."""
+        for place, rule in enumerate(rules):
+            if any(round(share) != weight for share in self.shares([rule])):
+                return place
+        return None
 
     def mentions(self, rule: Rule) -> int:
         """How often a rule sends to the stable Service."""
@@ -101,7 +108,7 @@ def _scaled(total: int, others: list[int], weight: int, *, begun: bool) -> tuple
         divisible = not any(w % _SCALE for w in (total, *others))
         return (total // _SCALE, [w // _SCALE for w in others]) if divisible else (total, others)
     exact = begun and total * weight % 100 == 0
-    if exact or max(total, *others) * _SCALE > _LARGEST:
+    if exact or max(total, *others) * _SCALE > LARGEST:
         return total, others
     return total * _SCALE, [w * _SCALE for w in others]
 

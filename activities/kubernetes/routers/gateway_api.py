@@ -11,7 +11,7 @@ from typing import Any, Final
 from activities.errors import NOT_FOUND, REFUSED, UNAVAILABLE, fail
 from activities.kubernetes.api import GATEWAY_API, KubernetesApi, Object, http_routes
 from activities.kubernetes.failures import StatusError
-from activities.kubernetes.routers.backends import Backends
+from activities.kubernetes.routers.backends import LARGEST, Backends
 from activities.kubernetes.routers.services import Services
 from activities.kubernetes.routers.weighted import Shares, WeightedRouter
 from activities.kubernetes.tracks import Tracks
@@ -48,8 +48,8 @@ class Report:
 class GatewayApiRouter(WeightedRouter):
     """Keeps the canary's Service among the backends of every rule that leads to the stable one.
 
-    At weight 0 the route is what it was before. Rights beside those on Deployments: services (get, create,
-    patch, delete), pods (list), httproutes.gateway.networking.k8s.io (get, list, watch, patch).
+    At weight 0 the route is what it was before. Rights beside those on Deployments: services (get, list,
+    create, patch, delete), pods (list), httproutes.gateway.networking.k8s.io (get, list, watch, patch).
     """
 
     def __init__(self, tracks: Tracks, services: Services, api: KubernetesApi) -> None:
@@ -142,6 +142,14 @@ class GatewayApiRouter(WeightedRouter):
             if found is None:
                 return None
             rules = _backends(target).steered(_rules(found), weight)
+            coarse = _backends(target).imprecise(rules, weight)
+            if weight > 0 and coarse is not None:
+                fail(
+                    REFUSED,
+                    f"{_subject(target)}: weights of rule {coarse} are too far apart; the canary's {weight}% "
+                    f"of Service {target.service} is no whole number, and the Gateway API takes at most "
+                    f"{LARGEST}; let the largest weight be {LARGEST // 100} or less",
+                )
             if rules == _rules(found):
                 return found
             left -= 1

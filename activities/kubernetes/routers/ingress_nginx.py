@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from temporalio import activity
+
 from activities.errors import NOT_FOUND, REFUSED, fail
-from activities.kubernetes.api import FIELD_MANAGER, KubernetesApi, Object, ingresses
+from activities.kubernetes.api import FIELD_MANAGER, INGRESS_CLASSES, KubernetesApi, Object, ingresses
 from activities.kubernetes.failures import StatusError
 from activities.kubernetes.manifests import annotations_of
 from activities.kubernetes.routers.services import Services, belongs_to, identity
@@ -20,6 +22,9 @@ WEIGHT: Final = f"{_NGINX}canary-weight"
 WEIGHT_TOTAL: Final = f"{_NGINX}canary-weight-total"
 CLASS: Final = "kubernetes.io/ingress.class"
 
+_CONTROLLER: Final = "ingress-nginx"
+"""In the name of the controller: ``k8s.io/ingress-nginx``, or of a second one beside it such as
+``k8s.io/internal-ingress-nginx``."""
 _NOT_INHERITED: Final = (f"{_NGINX}load-balance", f"{_NGINX}upstream-hash-by")
 """Beginnings of the annotations that ingress-nginx does not take over from the stable Ingress by itself."""
 _DEFAULT_TOTAL: Final = 100
@@ -28,8 +33,9 @@ _DEFAULT_TOTAL: Final = 100
 class IngressNginxRouter(WeightedRouter):
     """Keeps ``{ingress}-canary`` beside the stable Ingress; weight 0 is an annotation, not an absence.
 
-    Rights beside those on Deployments: services and ingresses.networking.k8s.io (get, create, patch, delete),
-    pods (list).
+    Rights beside those on Deployments: services (get, list, create, patch, delete) and
+    ingresses.networking.k8s.io (get, create, patch, delete), pods (list). And in the whole cluster:
+    ingressclasses.networking.k8s.io (get), without which it is not known who serves the Ingress.
     """
 
     def __init__(self, tracks: Tracks, services: Services, api: KubernetesApi) -> None:
@@ -37,7 +43,9 @@ class IngressNginxRouter(WeightedRouter):
         self._api = api
 
     async def check(self, target: WorkloadTarget) -> None:
-        canary_ingress(await self._stable(target), target, 0)
+        stable = await self._stable(target)
+        canary_ingress(stable, target, 0)
+        await self._check_class(stable, target)
         live = await self._find(target, _canary_name(target))
         if live is not None and not belongs_to(live, target):
             fail(
@@ -45,6 +53,33 @@ class IngressNginxRouter(WeightedRouter):
                 f"{_subject(target, _canary_name(target))} was not made by {FIELD_MANAGER} for "
                 f"{target.deployment}; rename or delete it, as this name is the canary's and ingress-nginx "
                 "takes one canary per rule",
+            )
+
+    async def _check_class(self, stable: Object, target: WorkloadTarget) -> None:
+        """For another controller the canary's Ingress is one more Ingress, without any weight."""
+        name = annotations_of(stable).get(CLASS) or stable["spec"].get("ingressClassName")
+        if name is None:
+            return
+        try:
+            found = await self._api.find(INGRESS_CLASSES, name)
+        except StatusError as error:
+            if error.status != 403:
+                raise
+            found = None
+        if found is None:
+            activity.logger.warning(
+                "the IngressClass is not there, or may not be read (RBAC: ingressclasses, get), "
+                "so it is not known whether ingress-nginx serves the Ingress",
+                extra={"ingress_class": name, "ingress": _name(target)},
+            )
+            return
+        controller = found["spec"].get("controller", "")
+        if _CONTROLLER not in controller.rpartition("/")[2]:
+            fail(
+                REFUSED,
+                f"{_subject(target, _name(target))} is of class {name}, which {controller} serves and not "
+                "ingress-nginx, so canary annotations would mean nothing; name an Ingress of ingress-nginx "
+                "with workload.router.ingress, or choose another workload.router.kind",
             )
 
     async def steer(self, target: WorkloadTarget, weight: int) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import aiohttp
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
 from activities.kubernetes.api import Object
+from activities.kubernetes.failures import StatusError
 from activities.kubernetes.heartbeat import Progress
 from activities.kubernetes.routers.port import Router, require_both
 from activities.kubernetes.routers.services import Services
-from activities.kubernetes.tracks import Tracks
+from activities.kubernetes.tracks import Tracks, describe_track, note_of
 from domain.canary import split_replicas
 from domain.workload import Track, WeightChange, WeightReading, WorkloadTarget
 
@@ -28,9 +33,8 @@ class ReplicasRouter(Router):
         target, tracks = change.target, self._tracks
         stable_pods, canary_pods = split_replicas(change.replicas, change.weight)
         wanted = {Track.STABLE: stable_pods, Track.CANARY: canary_pods}
-        if change.weight > 0:
-            await require_both(tracks, target)
-        await tracks.grow(target, wanted)
+        note = await self._claim(change)
+        await tracks.grow(target, wanted, note)
         progress.text = f"weight {change.weight}: waiting for pods to be ready"
         if change.weight == 0:
             await tracks.until_stable_serves(target)
@@ -39,8 +43,28 @@ class ReplicasRouter(Router):
             await tracks.shrink(target, {Track.CANARY: 0})
         elif await tracks.until_ready(target, wanted, target.progress_deadline):
             progress.text = f"weight {change.weight}: waiting for pods to end"
-            await tracks.shrink(target, wanted)
+            await tracks.shrink(target, wanted, note)
         return await self._reading(change, wanted)
+
+    async def _claim(self, change: WeightChange) -> str | None:
+        """Claim both tracks, so that a change which a frozen worker is left with cannot undo this one.
+
+        Weight 0 tries to, but is obeyed whoever claims them, and so needs no note to go on.
+        """
+        target, tracks, note = change.target, self._tracks, note_of(change.key)
+        if change.weight > 0:
+            await require_both(tracks, target)
+            for track in Track:
+                await tracks.claim(target, track, note)
+            return note
+        for track in Track:
+            try:
+                await tracks.claim(target, track, note)
+            except (ApplicationError, StatusError, aiohttp.ClientError, OSError) as error:
+                activity.logger.warning(
+                    "weight 0 goes on without a claim on %s: %s", describe_track(target, track), error
+                )
+        return None
 
     async def _reading(self, change: WeightChange, wanted: dict[Track, int]) -> WeightReading:
         stable, canary = [

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+from temporalio import activity
+
 from activities.errors import INVALID_CONFIGURATION, NOT_FOUND, REFUSED, fail
 from activities.kubernetes.api import FIELD_MANAGER, KubernetesApi, Object, pods, services
 from activities.kubernetes.failures import StatusError
@@ -84,6 +86,42 @@ class Services:
             }
 
         await self._change(lambda: self.stable(target), target, change)
+
+    async def refuse_bypasses(self, target: WorkloadTarget, labels: Mapping[str, str], remedy: str) -> None:
+        """Make sure that no other Service of the namespace sends to pods with `labels`.
+
+        For canaries and for the sides of blue/green alike: a Service that selects by the label ``track`` has
+        chosen on purpose, a headless one is for peers to find each other. Where the account may not list
+        Services, that is logged, and it goes on.
+
+        Raises:
+            ApplicationError: Refused; one does, past what shares the traffic. `remedy` says how to end that.
+        """
+        try:
+            listing = await self._api.list_all(services(target.namespace))
+        except StatusError as error:
+            if error.status != 403:
+                raise
+            activity.logger.warning(
+                "Services may not be listed (RBAC: services, list): whether others send to the new pods is "
+                "not known",
+                extra={"namespace": target.namespace},
+            )
+            return
+        names = sorted(
+            found["metadata"]["name"]
+            for found in listing.get("items") or []
+            if found["metadata"]["name"] not in (target.service, target.canary_service)
+            and _balances(found)
+            and TRACK_LABEL not in _selector(found)
+            and _selects(_selector(found), labels)
+        )
+        if names:
+            fail(
+                REFUSED,
+                f"{_subject(target, ', '.join(names))} would send traffic to the new version's pods past "
+                f"what shares it; {remedy}",
+            )
 
     async def _unlabelled(
         self, target: WorkloadTarget, selector: Mapping[str, str], wanted: str
@@ -246,6 +284,14 @@ def belongs_to(found: Object, target: WorkloadTarget) -> bool:
 
 def _selector(service: Object) -> dict[str, str]:
     return dict(service["spec"].get("selector") or {})
+
+
+def _balances(service: Object) -> bool:
+    """Whether it spreads traffic over the pods it selects."""
+    spec = service["spec"]
+    return (
+        bool(spec.get("selector")) and spec.get("clusterIP") != "None" and spec.get("type") != "ExternalName"
+    )
 
 
 def _selects(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:

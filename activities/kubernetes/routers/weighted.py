@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from activities.kubernetes.api import Object
 from activities.kubernetes.heartbeat import Progress
+from activities.kubernetes.manifests import labels_of
 from activities.kubernetes.routers.port import Router, require_both
-from activities.kubernetes.routers.services import Services
+from activities.kubernetes.routers.services import TRACK_LABEL, Services
 from activities.kubernetes.tracks import Tracks, ready_pods
 from domain.canary import split_replicas
 from domain.workload import Track, WeightChange, WeightReading, WorkloadTarget
@@ -63,6 +64,11 @@ class WeightedRouter(Router):
     async def prepare(self, target: WorkloadTarget, canary: Object) -> None:
         await self.check(target)
         await self._services.keep_from(target, canary)
+        await self._services.refuse_bypasses(
+            target,
+            labels_of(canary["spec"]["template"]),
+            f"add {TRACK_LABEL}: {target.label_of(Track.STABLE)} to its selector",
+        )
         await self._services.offer_canary(target, canary)
 
     async def set(self, change: WeightChange, progress: Progress) -> WeightReading:
@@ -97,9 +103,14 @@ class WeightedRouter(Router):
 
     async def _give_up(self, change: WeightChange, progress: Progress) -> WeightReading:
         target, tracks = change.target, self._tracks
-        await tracks.grow(target, {Track.STABLE: change.replicas})
-        progress.text = "weight 0: waiting for a stable pod"
-        await tracks.until_stable_serves(target)
+        try:
+            await tracks.grow(target, {Track.STABLE: change.replicas})
+            progress.text = "weight 0: waiting for a stable pod"
+            await tracks.until_stable_serves(target)
+        except Exception:
+            # Whatever is wrong with the Deployments, the router can still be told; a retry asks for the pods.
+            await self.take_away(target)
+            raise
         progress.text = "weight 0: waiting for the router"
         note = await self.take_away(target)
         progress.text = "weight 0: waiting for pods to end"

@@ -183,6 +183,23 @@ async def test_a_roll_out_takes_the_flag_from_nobody_who_has_it(
     assert share_of(flag_in(await store.document(), "new-search"), SEARCH) == 100
 
 
+async def test_a_roll_back_does_not_close_what_an_earlier_release_has_opened(
+    flags: FlagActivities, store: FlagStore
+) -> None:
+    # given a flag that an earlier release has opened to everybody
+    await store.create()
+    await run(flags.set_flag, store.change(100))
+    # when another deployment is rolled back
+    other = store.change(0, key="other/off").model_copy(
+        update={"deployment_id": "deployment:erlmcp:production:9.9.9", "own_only": True}
+    )
+    left = await run(flags.set_flag, other)
+    # then the flag stays; its own roll-back closes it
+    assert (left.percentage, left.kept) == (100, True)
+    own = await run(flags.set_flag, store.change(0, key="own/off").model_copy(update={"own_only": True}))
+    assert (own.percentage, own.kept) == (0, False)
+
+
 async def test_rules_of_people_stop_a_roll_out_but_no_kill_switch(
     flags: FlagActivities, store: FlagStore
 ) -> None:
