@@ -33,6 +33,7 @@ from domain.analysis import (
     WatchVerdict,
     begin,
     due,
+    has_gone_on,
     judge,
     worth_reporting,
 )
@@ -109,7 +110,10 @@ class WatchActivities(WatchSignatures):
             tally, verdict = judge(policy, before, observed, guard=watch.guard)
             if verdict is not None:
                 return verdict
-            unreported = unreported or (watch.report and worth_reporting(before, tally))
+            unreported = unreported or (
+                watch.report
+                and (worth_reporting(before, tally) or (watch.progress and has_gone_on(policy, before, tally)))
+            )
             activity.heartbeat(tally, unreported)
             if unreported:
                 unreported = not await _report(watch, tally)
@@ -171,7 +175,7 @@ def _resumed() -> tuple[WatchTally, bool] | None:
 
 async def _report(watch: Watch, tally: WatchTally) -> bool:
     """Tell the workflow; whether it was told. If not, the next report carries all that was counted."""
-    info, progress = activity.info(), WatchProgress(subject=watch.policy.subject, tally=tally)
+    info, progress = activity.info(), WatchProgress(subject=watch.policy.subject, tally=tally, key=watch.key)
     try:
         workflow = activity.client().get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
         await workflow.signal(WATCH_CHANGED, progress, rpc_timeout=_REPORT_TIMEOUT)

@@ -321,7 +321,9 @@ def release(record: EnvironmentRecord, turn: TurnRelease, now: datetime) -> Envi
         changes["last_good_version"] = turn.live_version
         changes["held_versions"] = {v: h for v, h in record.held_versions.items() if v != turn.version}
     if turn.outcome in (Outcome.ROLLED_BACK, Outcome.BROKEN):
-        if record.last_good_version == turn.version:
+        if turn.outcome is Outcome.ROLLED_BACK and turn.live_version is not None:
+            changes["last_good_version"] = turn.live_version  # it was verified, and people may have chosen it
+        elif record.last_good_version == turn.version:
             changes["last_good_version"] = rollback_target(record, turn.version)
         fate = "was rolled back" if turn.outcome is Outcome.ROLLED_BACK else "could not be rolled back"
         reason = f"{turn.version} {fate} ({turn.reason}); deploy it by hand or send release_hold"
@@ -336,7 +338,7 @@ def rollback_target(record: EnvironmentRecord, version: str | None) -> str | Non
     """The last version that was good here before `version`, and was not rolled back since."""
     spoiled = {version}
     for past in reversed(record.history):
-        if past.outcome is Outcome.ROLLED_BACK:
+        if past.outcome in (Outcome.ROLLED_BACK, Outcome.BROKEN):
             spoiled.add(past.version)
         elif past.outcome is Outcome.DEPLOYED and past.version not in spoiled:
             return past.version

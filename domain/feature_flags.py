@@ -72,6 +72,7 @@ class FlagChange(Model):
 
     Attributes:
         key: noted with the flag; a second change with the same key changes nothing.
+        own_only: only if this deployment was the last to set it: what another release has opened stays open.
     """
 
     key: str
@@ -79,6 +80,7 @@ class FlagChange(Model):
     rollout: FlagRollout
     percentage: int = Field(ge=0, le=100)
     deployment_id: str
+    own_only: bool = False
 
 
 class FlagReading(Model):

@@ -188,7 +188,7 @@ def node_watch(plan: DeploymentPlan, version: str, health_url: str | None) -> Wa
         *trigger_metrics(view, plan.triggers.error_rate.threshold),
         *application_metrics(view, Occasion.HOT_UPGRADE),
     )
-    return _watch(view, f"hot upgrade to {version}", health, metrics)
+    return _watch(view, f"hot upgrade to {version}", health, metrics, inconclusive_limit=_TOLD_APART)
 
 
 def flag_watch(plan: DeploymentPlan, version: str, rollout: FlagRollout, percentage: int) -> WatchPolicy:

@@ -107,7 +107,8 @@ class FlagRollouts:
 
 
 async def kill_flags(plan: DeploymentPlan, deployment_id: str, run_key: str) -> list[FlagReading]:
-    """Switch off every flag of the environment that has a kill switch (``kill_on_rollback``), all at once.
+    """Switch off the flags that this deployment has opened (``kill_on_rollback``), all at once; what an
+    earlier release has opened stays.
 
     Before anything is restored: pods of the earlier version must not meet users that are let in to what it
     does not have. A kill switch that fails holds no roll-back up: its reading says so (`FlagReading.error`).
@@ -116,16 +117,20 @@ async def kill_flags(plan: DeploymentPlan, deployment_id: str, run_key: str) -> 
         run_key: names the roll-back.
     """
     flags = [rollout for rollout in plan.settings.feature_flags if rollout.kill_on_rollback]
-    return list(await asyncio.gather(*(_kill(plan, rollout, deployment_id, run_key) for rollout in flags)))
+    kills = (_kill(plan, rollout, deployment_id, run_key, own_only=True) for rollout in flags)
+    return list(await asyncio.gather(*kills))
 
 
-async def _kill(plan: DeploymentPlan, rollout: FlagRollout, deployment_id: str, run_key: str) -> FlagReading:
+async def _kill(
+    plan: DeploymentPlan, rollout: FlagRollout, deployment_id: str, run_key: str, *, own_only: bool = False
+) -> FlagReading:
     change = FlagChange(
         key=f"{run_key}/flag-{rollout.flag}-off",
         namespace=plan.target.namespace,
         rollout=rollout,
         percentage=0,
         deployment_id=deployment_id,
+        own_only=own_only,
     )
     try:
         return await workflow.execute_activity_method(

@@ -84,7 +84,7 @@ class MetricSources:
             self._prometheus.query(url, metric.baseline_query, metric.baseline_at),
         )
         if baseline.error is not None and reading.error is None:
-            return MetricReading(value=reading.value, error=f"its baseline: {baseline.error}")
+            return reading.model_copy(update={"baseline_error": f"its baseline: {baseline.error}"})
         return reading.model_copy(update={"baseline": baseline.value})
 
     async def _compare(self, metric: Metric, comparison: Comparison, url: str) -> MetricReading:

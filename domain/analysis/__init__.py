@@ -1,6 +1,6 @@
 """Watching a release: measurements, limits and the verdict over them (spec: Rollback Triggers)."""
 
-from domain.analysis.judging import judge, worth_reporting
+from domain.analysis.judging import has_gone_on, judge, worth_reporting
 from domain.analysis.measuring import judge_reading
 from domain.analysis.metric import (
     Comparison,
@@ -51,6 +51,7 @@ __all__ = [
     "WorkloadSource",
     "begin",
     "due",
+    "has_gone_on",
     "judge",
     "judge_reading",
     "resumed",

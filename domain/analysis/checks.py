@@ -184,6 +184,13 @@ def _score(analysis: AnalysisSettings) -> Iterator[Problem]:
             ("score",), None, "has nothing to be made of: all weights are 0",
             "give at least one metric a weight",
         )  # fmt: skip
+        return
+    for name, metric in analysis.metrics.items():
+        if metric in counted and not metric.weight and not metric.critical:
+            yield (
+                ("metrics", name, "weight"), 0, "means that its failure never counts",
+                "give it a weight, or write critical: true, warn_only: true or dry_run: true",
+            )  # fmt: skip
 
 
 _CHECKS: tuple[_Check, ...] = (_sources, _conditions, _limits, _comparison, _effects)

@@ -67,6 +67,12 @@ def worth_reporting(before: WatchTally, after: WatchTally) -> bool:
     return False
 
 
+def has_gone_on(policy: WatchPolicy, before: WatchTally, after: WatchTally) -> bool:
+    """Whether another hundredth of the watch was counted; each round, for a watch of up to a hundred."""
+    stride = max(1, policy.rounds // 100)
+    return after.rounds // stride > before.rounds // stride
+
+
 def _fold_health(tally: WatchTally, report: HealthReport | None, guard: bool) -> WatchTally:
     report = report or HealthReport(healthy=False, reason="it was not checked")
     if not report.healthy:

@@ -30,6 +30,8 @@ def judge_reading(metric: Metric, reading: MetricReading) -> Judgement:
     if value is None:
         return _no_data(metric, "no data")
     judgements = [_by_value(metric, value)]
+    if reading.baseline_error is not None and judgements[0][0] is not Phase.FAILED:
+        return _error(metric, reading.baseline_error)
     if metric.max_increase is not None:
         judgements.append(_by_increase(metric, metric.max_increase, value, reading.baseline))
     if metric.comparison is not None:

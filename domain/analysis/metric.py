@@ -178,6 +178,8 @@ class MetricReading(Model):
 
     Attributes:
         samples: of the watched side, for a `Comparison`; `baseline_samples` the stable side's.
+        error: why it could not be measured; `baseline_error` the same of the baseline, without which the
+            absolute rules still hold.
     """
 
     value: float | None = None
@@ -185,3 +187,4 @@ class MetricReading(Model):
     samples: tuple[float, ...] = ()
     baseline_samples: tuple[float, ...] = ()
     error: str | None = None
+    baseline_error: str | None = None

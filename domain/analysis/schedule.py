@@ -29,11 +29,10 @@ def due(policy: WatchPolicy, tally: WatchTally) -> Due:
 
 
 def resumed(policy: WatchPolicy, reported: WatchTally | None, watched: timedelta) -> WatchTally:
-    """The tally of a watch that was interrupted after `watched` of its time.
+    """The tally of a watch that was interrupted after `watched` of its time: what it has reported.
 
-    Of what happened since the last report only its duration is known: a failure would have been reported, so
-    it counts as good. But each track keeps at least one measurement to come: nothing ends by being assumed.
-    A report of a guard is ahead of the watch, whose clock stood still.
+    Nothing is assumed of what came after the report, good or bad: it is measured again. A report of a guard
+    is ahead of the watch, whose clock stood still.
     """
     tally = on_clock(policy, reported or begin(policy))
     step = policy.interval
@@ -41,21 +40,7 @@ def resumed(policy: WatchPolicy, reported: WatchTally | None, watched: timedelta
     ahead = min(tally.clock - watched - step, tally.health_at - floor)
     if ahead > _NONE:
         tally = _moved_back(tally, ahead)
-    now = max(watched, floor - step, _NONE)
-    passed = _moments(tally.health_at, now, step)
-    rounds = max(tally.rounds, min(tally.rounds + passed, policy.rounds - 1))
-    streak = tally.health_streak
-    if tally.health_failures == 0:
-        streak = max(streak, min(streak + passed, policy.settle - 1) if policy.settle else streak + passed)
-    return tally.model_copy(
-        update={
-            "clock": now,
-            "rounds": rounds,
-            "health_at": tally.health_at + passed * step,
-            "health_streak": streak,
-            "metrics": _assumed_good(policy, tally, now),
-        }
-    )
+    return tally.model_copy(update={"clock": min(max(watched, floor - step, _NONE), tally.clock)})
 
 
 def _moved_back(tally: WatchTally, by: timedelta) -> WatchTally:
@@ -66,30 +51,6 @@ def _moved_back(tally: WatchTally, by: timedelta) -> WatchTally:
     return tally.model_copy(
         update={"clock": tally.clock - by, "health_at": tally.health_at - by, "metrics": metrics}
     )
-
-
-def _assumed_good(policy: WatchPolicy, tally: WatchTally, now: timedelta) -> dict[str, MetricTally]:
-    metrics = dict(tally.metrics)
-    for metric in policy.metrics:
-        track, step = track_of(policy, tally, metric), interval_of(policy, metric)
-        passed = 0 if track.next_at is None else _moments(track.next_at, now, step)
-        if track.next_at is None or not passed:
-            continue
-        room = (needed(policy, metric) or policy.rounds) - track.measured - 1
-        good = max(0, min(passed, room))
-        streak = track.consecutive_successes + good
-        if metric.success_limit is not None:
-            streak = max(track.consecutive_successes, min(streak, metric.success_limit - 1))
-        metrics[metric.name] = track.model_copy(
-            update={
-                "measured": track.measured + good,
-                "successful": track.successful + good,
-                "consecutive_successes": streak,
-                "consecutive_errors": 0,
-                "next_at": track.next_at + passed * step,
-            }
-        )
-    return metrics
 
 
 def _moments(first: timedelta, until: timedelta, step: timedelta) -> int:

@@ -155,6 +155,8 @@ class Watch(Model):
         guard: only look out for failures: nothing counts towards the end, which never comes (a pause).
         report: signal ``watch_changed`` with a `WatchProgress` to the workflow when failures or warnings
             change, so that a pause forgets nothing and people see the warning.
+        progress: also report what was counted, at most a hundred times.
+        key: names this watch in its reports.
     """
 
     policy: WatchPolicy
@@ -162,6 +164,8 @@ class Watch(Model):
     tally: WatchTally | None = None
     guard: bool = False
     report: bool = False
+    progress: bool = False
+    key: str = ""
 
 
 class WatchProgress(Message):
@@ -169,6 +173,7 @@ class WatchProgress(Message):
 
     subject: str
     tally: WatchTally
+    key: str = ""
 
 
 class WatchOutcome(StrEnum):

@@ -28,6 +28,7 @@ from domain.analysis import (
     HealthProbe,
     HealthReport,
     Metric,
+    Round,
     Watch,
     WatchOutcome,
     WatchPolicy,
@@ -36,6 +37,8 @@ from domain.analysis import (
     WatchVerdict,
     WebSource,
     WorkloadSource,
+    begin,
+    judge,
     resumed,
 )
 from sandbox.temporal import TemporalServer
@@ -422,7 +425,10 @@ async def test_a_watch_goes_on_from_what_its_input_counted(
 ) -> None:
     # given a watch of three rounds that was interrupted 45 s after it began
     watch = watch_of(service)
-    watch = watch.model_copy(update={"tally": resumed(watch.policy, None, timedelta(seconds=45))})
+    seen = begin(watch.policy)
+    for _ in range(2):
+        seen, _verdict = judge(watch.policy, seen, Round(health=HealthReport(healthy=True)))
+    watch = watch.model_copy(update={"tally": resumed(watch.policy, seen, timedelta(seconds=45))})
     first = Attempt()
 
     # when it goes on, then nothing is due before the next round would have been
