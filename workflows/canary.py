@@ -57,6 +57,8 @@ class CanaryWorkflow:
         self._reported: WatchTally | None = None
         self._handover = self._handed_over(request)
         self._words = 0
+        self._watches = 0
+        self._watching = ""
         self._journal = Journal(
             deployment_id=request.deployment_id,
             application=request.target.application,
@@ -104,7 +106,7 @@ class CanaryWorkflow:
         await self._roll_out(Track.CANARY, pods)
 
     async def _step(self, weight: int) -> None:
-        await self._until_unpaused()
+        await self._hold()
         step = StepVerdict(weight=weight, started_at=workflow.now())
         reading = await self._orders.obey(self._set_weight(weight))
         if reading.weight != weight:
@@ -152,6 +154,13 @@ class CanaryWorkflow:
             workflow.wait_condition(lambda: orders.paused_by is None or orders.promoted_by is not None)
         )
 
+    async def _hold(self) -> None:
+        """Wait while people pause between two steps; what the canary serves already is watched."""
+        if self._orders.paused_by is not None and self._orders.promoted_by is None:
+            await self._guard(self._request.watch, None)
+        else:
+            await self._until_unpaused()
+
     async def _analyse(self) -> tuple[WatchVerdict | None, str | None]:
         """Watch one step. A pause stops its clock, but not the watch for failures: what was counted counts
         when it goes on.
@@ -179,8 +188,8 @@ class CanaryWorkflow:
                 tally, watched = None, timedelta(0)
                 continue
             await self._cancel(watch)
-            watched += workflow.now() - started
-            tally = resumed(policy, self._reported, watched)
+            tally = resumed(policy, self._reported, watched + (workflow.now() - started))
+            watched = tally.clock
 
     async def _guard(self, policy: WatchPolicy, tally: WatchTally | None) -> None:
         """Wait until the step goes on; a failure ends it although it is paused."""
@@ -225,12 +234,16 @@ class CanaryWorkflow:
     async def _watch(
         self, policy: WatchPolicy, tally: WatchTally | None, *, guard: bool = False
     ) -> WatchVerdict:
+        self._watches += 1
+        self._watching = f"{self._status.weight}%-{self._watches}"
         watch = Watch(
             policy=policy,
             prometheus_url=self._request.prometheus_url,
             tally=tally,
             guard=guard,
             report=True,
+            progress=True,
+            key=self._watching,
         )
         return await workflow.execute_activity_method(
             WatchSignatures.watch_release,
@@ -287,7 +300,7 @@ class CanaryWorkflow:
 
     async def _promote(self) -> None:
         """All traffic is on the canary and stayed well: make its version the stable one."""
-        await self._until_unpaused()
+        await self._hold()
         request = self._request
         self._update(CanaryPhase.PROMOTING)
         if workflow.patched(PROMOTION_REPORTED):
@@ -414,7 +427,8 @@ class CanaryWorkflow:
     async def watch_changed(self, progress: WatchProgress) -> None:
         """The running analysis tells of failures and warnings."""
         known, warnings = self._reported, progress.tally.warnings
-        if self._status.ended or (known is not None and progress.tally.clock < known.clock):
+        late = progress.key != self._watching or (known is not None and progress.tally.clock < known.clock)
+        if late or self._status.ended:
             return
         self._reported = progress.tally
         if warnings == self._status.warnings:

@@ -72,6 +72,14 @@ with workflow.unsafe.imports_passed_through():
 S = DeploymentState
 LEAVES_BLUE_GREEN = "leaves-blue-green"
 """Patch: an environment may stop being blue/green."""
+VERDICT_NOTED = "verdict-noted"
+"""Patch: a bad verdict does not wait for the audit trail."""
+CANARY_SAYS_ITS_END = "canary-says-its-end"
+"""Patch: a canary has ended when it says so; its audit trail may take longer."""
+PROMOTION_RESUMES = "promotion-resumes"
+"""Patch: who promotes a paused deployment wants it to go on."""
+GUARDED_STATES = "guarded-states"
+"""Patch: a version that serves is watched for failures while its deployment is paused."""
 
 
 class _TurnedAwayError(Exception):
@@ -122,7 +130,9 @@ class DeploymentWorkflow:
         self._canary: workflow.ChildWorkflowHandle[Any, CanaryStatus] | None = None
         self._previous: WorkloadObservation | None = None
         self._blue_green: BlueGreen | None = None
+        self._watching: str | None = None
         self._touched = False
+        self._serves = False
         self._last_good: str | None = None
         self._plan: DeploymentPlan
         self._site: BuildSite
@@ -368,6 +378,7 @@ class DeploymentWorkflow:
             await self._deploy_by_canary(settings.canary, previous)
         else:
             await self._deploy_by_rollout(previous)
+        self._serves = True
         if settings.feature_flags:
             await FlagRollouts(self._course(previous)).roll_out()
 
@@ -397,7 +408,7 @@ class DeploymentWorkflow:
             obey=self._orders.obey,
             watch=self._watch,
             promotion=self._orders.promotion,
-            unpaused=self._orders.unpaused,
+            unpaused=self._unpaused,
             show=lambda delivery: self._set(delivery=delivery),
             so_far=self._status.delivery,
         )
@@ -457,14 +468,13 @@ class DeploymentWorkflow:
         )
         self._canary = canary
         try:
-            ended = await self._orders.obey(result(canary))
+            ended = await self._orders.obey(self._end_of(canary))
         except (StoppedError, asyncio.CancelledError):
             # The canary takes its own traffic away; only then is there anything to roll back.
             await see_through(self._stop_canary(canary, self._orders.stopped_by("a cancellation request")))
             raise
         finally:
-            if canary.done():
-                self._canary = None
+            self._canary = None
         self._set(canary=ended, warnings=())
         if ended.phase is CanaryPhase.ABORTED:
             raise ProcessError(f"canary aborted: {ended.reason}", trigger=ended.trigger or "abort")
@@ -473,7 +483,20 @@ class DeploymentWorkflow:
 
     async def _stop_canary(self, canary: workflow.ChildWorkflowHandle[Any, CanaryStatus], stop: Stop) -> None:
         await self._children.pass_on(canary, "abort", Command(actor=stop.actor, reason=stop.reason))
-        self._set(canary=await result(canary))
+        self._set(canary=await self._end_of(canary))
+
+    async def _end_of(self, canary: workflow.ChildWorkflowHandle[Any, CanaryStatus]) -> CanaryStatus:
+        """What the canary says at its end, before it has also written it to the audit trail."""
+        if not workflow.patched(CANARY_SAYS_ITS_END):
+            return await result(canary)
+
+        def said() -> CanaryStatus | None:
+            known = self._status.canary
+            return known if known is not None and known.id == canary.id and known.ended else None
+
+        await workflow.wait_condition(lambda: canary.done() or said() is not None)
+        ended = said()
+        return ended if ended is not None else await result(canary)
 
     # Verifying and Monitoring
 
@@ -484,7 +507,7 @@ class DeploymentWorkflow:
 
     async def _monitor(self) -> None:
         """The soak; blue/green keeps the old side for the way back meanwhile, and retires it at the end."""
-        policy = monitoring_watch(self._plan, self._request.version, self._deploying_since())
+        policy = self._monitoring_policy()
         side = self._blue_green
         retiring = None if side is None else asyncio.create_task(side.wait_to_retire())
         try:
@@ -504,10 +527,20 @@ class DeploymentWorkflow:
             if retiring is not None:
                 retiring.cancel()
 
+    def _monitoring_policy(self) -> WatchPolicy:
+        plan = self._plan if self._blue_green is None else self._blue_green.plan
+        return monitoring_watch(plan, self._request.version, self._deploying_since())
+
     def _deploying_since(self) -> datetime:
         return next(t.at for t in self._status.history if t.state is S.DEPLOYING)
 
     async def _watch(self, policy: WatchPolicy) -> None:
+        """Watch until the verdict.
+
+        Raises:
+            ProcessError: it is not good.
+        """
+        self._watching = policy.subject
         verdict = await self._orders.obey(
             workflow.execute_activity_method(
                 WatchSignatures.watch_release,
@@ -516,15 +549,20 @@ class DeploymentWorkflow:
                 **effects.watch(policy.interval),
             )
         )
-        self._warn(())
-        await self._journal.record(
-            "watch.verdict",
-            "watch_release",
-            "success" if verdict.outcome is WatchOutcome.PASSED else "failed",
-            reason=verdict.reason,
-            subject=policy.subject,
-        )
-        if verdict.outcome is not WatchOutcome.PASSED:
+        passed = verdict.outcome is WatchOutcome.PASSED
+        told = ("watch.verdict", "watch_release", "success" if passed else "failed")
+        if passed:
+            self._warn(())
+        else:
+            self._set(warnings=())
+        if passed or not workflow.patched(VERDICT_NOTED):
+            await self._orders.obey(
+                self._journal.record(*told, reason=verdict.reason, subject=policy.subject)
+            )
+        else:
+            # What is not well is left at once: the audit trail may be what is down.
+            self._journal.note(*told, reason=verdict.reason, subject=policy.subject)
+        if not passed:
             raise ProcessError(verdict.reason, trigger=verdict.trigger)
 
     # The ends
@@ -645,9 +683,38 @@ class DeploymentWorkflow:
 
     async def _enter(self, state: DeploymentState, reason: str) -> None:
         """Take one edge, unless somebody pauses or stops the deployment; it is audited before it counts."""
-        await self._orders.unpaused()
+        await self._unpaused()
         self._take_edge(state, reason)
         await self._orders.obey(self._journal.stored())
+
+    async def _unpaused(self) -> None:
+        """Wait while people pause; a version that serves is watched for failures meanwhile.
+
+        Raises:
+            ProcessError: it is not well.
+        """
+        orders = self._orders
+        if orders.paused_by is None or not self._serves or not workflow.patched(GUARDED_STATES):
+            await orders.unpaused()
+            return
+        policy = self._monitoring_policy()
+        guard = asyncio.create_task(
+            workflow.execute_activity_method(
+                WatchSignatures.watch_release,
+                Watch(policy=policy, prometheus_url=self._plan.metrics.prometheus_url, guard=True),
+                summary="paused, watched for failures",
+                **effects.watch(policy.interval),
+            )
+        )
+        try:
+            await orders.obey(workflow.wait_condition(lambda: guard.done() or orders.paused_by is None))
+        finally:
+            over = guard.done()
+            guard.cancel()
+            await asyncio.gather(guard, return_exceptions=True)
+        if over and (verdict := guard.result()).outcome is WatchOutcome.FAILED:
+            raise ProcessError(f"paused: {verdict.reason}", trigger=verdict.trigger)
+        await orders.unpaused()
 
     def _take_edge(self, state: DeploymentState, reason: str) -> None:
         """Take one edge at once; the audit trail learns of it without holding it up."""
@@ -767,7 +834,8 @@ class DeploymentWorkflow:
     @workflow.signal
     def watch_changed(self, progress: WatchProgress) -> None:
         """A running watch tells of failures and warnings."""
-        self._warn(progress.tally.warnings)
+        if progress.subject == self._watching:
+            self._warn(progress.tally.warnings)
 
     @workflow.signal
     def turn_decided(self, decision: TurnDecision) -> None:
@@ -793,6 +861,9 @@ class DeploymentWorkflow:
     async def promote(self, command: Command = UNSIGNED_COMMAND) -> None:
         if self._status.state is S.DEPLOYING:
             self._orders.promoted_by = command.actor or "unknown"
+            if self._orders.paused_by is not None and workflow.patched(PROMOTION_RESUMES):
+                self._orders.paused_by = None
+                self._set(paused=False)
         await self._commanded("promote", command)
 
     @workflow.signal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import TypedDict
 
@@ -56,19 +57,25 @@ def build(limit: timedelta) -> Options:
     )
 
 
-def cluster_write(limit: timedelta) -> Options:
-    """A change of the cluster: waits out an API server that refuses for a while, at most `limit`.
+_LONGEST_BACKOFF = timedelta(seconds=15)
+_FIRST_TRIES = 5
+"""Before the back-off is at its longest."""
 
-    Whoever cancels it waits until it has really stopped: a late write would undo the roll-back after it.
+
+def cluster_write(limit: timedelta) -> Options:
+    """A change of the cluster: waits out an API server that refuses for a while, about `limit`.
+
+    Tries are counted, and not time: while no worker is there to try, nothing is given up. Whoever cancels it
+    waits until it has really stopped: a late write would undo the roll-back after it.
     """
     return Options(
         start_to_close_timeout=max(limit, timedelta(minutes=1)),
-        schedule_to_close_timeout=max(limit, timedelta(seconds=10)),
         heartbeat_timeout=timedelta(seconds=30),
         retry_policy=RetryPolicy(
             initial_interval=timedelta(milliseconds=500),
             backoff_coefficient=2,
-            maximum_interval=timedelta(seconds=15),
+            maximum_interval=_LONGEST_BACKOFF,
+            maximum_attempts=_FIRST_TRIES + math.ceil(limit / _LONGEST_BACKOFF),
         ),
         cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     )

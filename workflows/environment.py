@@ -126,16 +126,24 @@ class EnvironmentWorkflow:
             return
         report = await workflow.execute_activity_method(
             TurnSignatures.report_liveness,
-            LivenessQuery(workflow_ids=tuple(h.holder for h in concerned)),
+            LivenessQuery(workflow_ids=(*(h.holder for h in concerned), *self._rollbacks())),
             summary="do holder and queue still run?",
             **effects.SHORT,
         )
         holder = self._record.holder
-        if holder is not None and holder.holder in report.ended:
+        rolling_back = any(r not in report.ended for r in self._rollbacks())
+        if holder is not None and holder.holder in report.ended and not rolling_back:
             reason = f"{holder.holder} ended ({report.ended[holder.holder]}) without giving its turn back"
             self._record = environment.drop_dead_holder(self._record, reason, workflow.now())
         alive = tuple(w for w in self._record.queue if w.holder not in report.ended)
         self._record = self._record.model_copy(update={"queue": alive})
+
+    def _rollbacks(self) -> tuple[str, ...]:
+        """The roll-back that the holder may have begun, which outlives it."""
+        record, holder = self._record, self._record.holder
+        if holder is None:
+            return ()
+        return (f"rollback:{record.application}:{record.environment}:{holder.version}",)
 
     # Turns
 

@@ -65,19 +65,23 @@ async def hand_over(request: HandoverRequest, obey: Obey) -> HandoverReading:
     return reading
 
 
-async def bring_back(request: HandoverRequest, obey: Obey) -> HandoverReading:
+async def bring_back(request: HandoverRequest, obey: Obey, *, within: timedelta) -> HandoverReading:
     """Roll back through the controller: give it the earlier version (`HandoverRequest.template`), and have it
     promoted without the rest of the analysis, as it was good before.
 
+    Args:
+        within: how long the controller may take.
+
     Raises:
         ProcessError: the controller gave that up too.
+        ActivityError: it took too long.
     """
     await obey(_begin(request))
     promote = HandoverCommand(
         key=f"{request.key}/promote", request=request, verb=HandoverVerb.PROMOTE, reason="roll-back"
     )
     await obey(_command(promote))
-    reading = await obey(_watch(request))
+    reading = await obey(_watch(request, max(within, timedelta(seconds=30))))
     if reading.phase is not HandoverPhase.SUCCEEDED:
         raise ProcessError(
             f"{request.settings.controller} did not bring {request.version} back: "
@@ -119,12 +123,15 @@ async def _begin(request: HandoverRequest) -> HandoverReading:
     )
 
 
-async def _watch(request: HandoverRequest) -> HandoverReading:
+async def _watch(request: HandoverRequest, within: timedelta | None = None) -> HandoverReading:
+    limits = WATCHING.copy()
+    if within is not None:
+        limits["schedule_to_close_timeout"] = within
     return await workflow.execute_activity_method(
         HandoverSignatures.watch_handover,
         request,
         summary=f"{request.settings.controller} steers {request.version}",
-        **WATCHING,
+        **limits,
     )
 
 

@@ -16,12 +16,12 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 with workflow.unsafe.imports_passed_through():
     from activities.errors import INVALID_INPUT
     from activities.signatures import HookSignatures, KubernetesSignatures, PlanSignatures, WatchSignatures
-    from domain.analysis import Watch, WatchOutcome
+    from domain.analysis import Phase, Watch, WatchOutcome, WatchVerdict
     from domain.audit import AuditCategory
     from domain.canary import CanaryRequest, CanarySettings, CanaryStatus
     from domain.deployment import Command, DeploymentRequest
     from domain.environment import Outcome, TurnAnswer, TurnDecision
-    from domain.handover import HandoverRequest, HandoverSettings
+    from domain.handover import HandoverProgress, HandoverRequest, HandoverSettings
     from domain.hooks import Hook, HookFailure, HookReport, HookRun
     from domain.notification import NotificationType
     from domain.plan import DeploymentPlan
@@ -69,6 +69,8 @@ class RollbackWorkflow:
         )
         self._waiting: TurnDecision | None = None
         self._hooked: set[str] = set()
+        self._restored = False
+        self._open_flags: tuple[str, ...] = ()
         self._journal = Journal(
             deployment_id=request.deployment_id or request.rollback_id,
             application=request.application,
@@ -116,7 +118,8 @@ class RollbackWorkflow:
         self._announce(previous)
         await self._switch_flags_off(plan)
         await self._restore(plan, previous)
-        return RollbackState.COMPLETED, f"{previous.version or 'the earlier state'} is live again"
+        outcome = f"{previous.version or 'the earlier state'} is live again"
+        return RollbackState.COMPLETED, "; ".join((outcome, *self._open_flags))
 
     def _check_caller(self) -> None:
         """What only a deployment can know is taken from nobody else."""
@@ -169,6 +172,11 @@ class RollbackWorkflow:
 
     async def _hand_over(self, decision: TurnDecision) -> tuple[RollbackState, str]:
         """The version is still being deployed: its deployment rolls itself back, under this id."""
+        if self._request.to_version is not None:
+            raise ProcessError(
+                f"{self._request.from_version} is still being deployed and goes back to what it found; abort "
+                f"{self._deployment_id}, or leave to_version out"
+            )
         command = Command(actor=self._request.actor, reason=self._request.reason)
         await workflow.get_external_workflow_handle(self._deployment_id).signal("rollback", command)
         return RollbackState.HANDED_OVER, f"{decision.busy_with} was told to roll back"
@@ -263,32 +271,46 @@ class RollbackWorkflow:
             await workflow.sleep(timedelta(seconds=2 * attempt), summary="before the next attempt")
         raise ProcessError(f"the roll-back failed {settings.max_attempts} time(s): {failure}")
 
-    async def _switch_flags_off(self, plan: DeploymentPlan) -> None:
-        """The kill switch comes first: it works in seconds, and needs no pod."""
+    async def _switch_flags_off(self, plan: DeploymentPlan, *, again: bool = False) -> None:
+        """The kill switch comes first: it works in seconds, and needs no pod.
+
+        Args:
+            again: only if one failed before.
+        """
+        if again and not self._open_flags:
+            return
         if not any(flag.kill_on_rollback for flag in plan.settings.feature_flags):
             return
-        for reading in await kill_flags(plan, self._journal.deployment_id, workflow.info().run_id):
+        key = f"{workflow.info().run_id}/again" if again else workflow.info().run_id
+        readings = await kill_flags(plan, self._deployment_id, key)
+        for reading in readings:
             self._journal.note(
                 "rollback.flag_off",
                 "set_flag",
-                "success" if reading.percentage == 0 else "failed",
+                "failed" if reading.error else "success",
                 category=AuditCategory.ROLLBACK,
                 reason=reading.error or reading.note,
             )
+        self._open_flags = tuple(reading.error for reading in readings if reading.error)
 
     async def _attempt(
         self, plan: DeploymentPlan, previous: WorkloadObservation, attempt: int, deadline: datetime
     ) -> None:
         settings = plan.settings.rollback
         await self._run_hooks(plan, previous, settings.before, "before", attempt)
-        if not (attempt == 1 and await self._go_the_way_of_the_strategy(plan, previous)):
-            await self._restore_at_once(plan, previous, attempt, deadline)
-            await self._verify(plan, previous)
+        if not self._restored:
+            if not (attempt == 1 and await self._go_the_way_of_the_strategy(plan, previous, deadline)):
+                await self._restore_at_once(plan, previous, attempt, deadline)
+                await self._verify(plan, previous)
+            self._restored = True
+            await self._switch_flags_off(plan, again=True)
         await self._run_hooks(plan, previous, settings.after, "after", attempt)
 
-    async def _go_the_way_of_the_strategy(self, plan: DeploymentPlan, previous: WorkloadObservation) -> bool:
+    async def _go_the_way_of_the_strategy(
+        self, plan: DeploymentPlan, previous: WorkloadObservation, deadline: datetime
+    ) -> bool:
         """Whether the strategy had a way of its own, and it led back."""
-        way = self._way(plan, previous)
+        way = self._way(plan, previous, deadline)
         if way is None:
             return False
         name, work = way
@@ -310,15 +332,16 @@ class RollbackWorkflow:
         return True
 
     def _way(
-        self, plan: DeploymentPlan, previous: WorkloadObservation
+        self, plan: DeploymentPlan, previous: WorkloadObservation, deadline: datetime
     ) -> tuple[RollbackStrategy, Coroutine[Any, Any, None]] | None:
         settings = plan.settings
         if not previous.exists or previous.version is None or settings.hot_upgrade is not None:
             return None
         if settings.blue_green is not None:
             return RollbackStrategy.BLUE_GREEN, self._switch_back(plan, previous, previous.version)
-        if settings.rollback.strategy is RollbackStrategy.GRADUAL and previous.template is not None:
-            return RollbackStrategy.GRADUAL, self._give_traffic_back(plan, previous, previous.version)
+        strategy = settings.rollback.strategy
+        if strategy is RollbackStrategy.GRADUAL and previous.template is not None:
+            return strategy, self._give_traffic_back(plan, previous, previous.version, deadline)
         return None
 
     async def _switch_back(self, plan: DeploymentPlan, previous: WorkloadObservation, version: str) -> None:
@@ -331,7 +354,7 @@ class RollbackWorkflow:
         )
 
     async def _give_traffic_back(
-        self, plan: DeploymentPlan, previous: WorkloadObservation, version: str
+        self, plan: DeploymentPlan, previous: WorkloadObservation, version: str, deadline: datetime
     ) -> None:
         """Gradual: the earlier version is the canary of this roll-back.
 
@@ -363,6 +386,8 @@ class RollbackWorkflow:
             CanaryWorkflow.run,
             request,
             id=f"canary:{self._request.application}:{self._request.environment}:{version}",
+            execution_timeout=max(deadline - workflow.now(), settings.step_duration),
+            parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
             static_summary=f"give the traffic back to {version}",
         )
         self._status = self._status.model_copy(update={"canary": ended})
@@ -378,7 +403,7 @@ class RollbackWorkflow:
         target, run = plan.target, workflow.info().run_id
         canary = plan.settings.canary
         if canary is not None and canary.handover is not None and previous.exists:
-            await self._bring_back(plan, previous, canary.handover, attempt)
+            await self._bring_back(plan, previous, canary.handover, attempt, deadline)
             return
         if plan.settings.blue_green is not None:
             await blue_green.bring_back(
@@ -412,7 +437,12 @@ class RollbackWorkflow:
         await workload.remove_canary(target, limits)
 
     async def _bring_back(
-        self, plan: DeploymentPlan, previous: WorkloadObservation, settings: HandoverSettings, attempt: int
+        self,
+        plan: DeploymentPlan,
+        previous: WorkloadObservation,
+        settings: HandoverSettings,
+        attempt: int,
+        deadline: datetime,
     ) -> None:
         """Through the controller that steers this environment: it would undo what is done behind its back."""
         found = await handover.observe(plan.target, settings)
@@ -428,7 +458,7 @@ class RollbackWorkflow:
             replicas=max(previous.replicas, plan.target.replicas),
             template=previous.template,
         )
-        await handover.bring_back(request, Orders().obey)
+        await handover.bring_back(request, Orders().obey, within=deadline - workflow.now())
 
     async def _run_hooks(
         self,
@@ -501,7 +531,15 @@ class RollbackWorkflow:
                 summary="verify the error rate" if errors else "verify the restored version",
                 **effects.watch(policy.interval),
             )
-            if verdict.outcome is not WatchOutcome.PASSED:
+            if errors and _was_not_measured(verdict):
+                self._journal.note(
+                    "rollback.unmeasured",
+                    "watch_release",
+                    "warning",
+                    category=AuditCategory.ROLLBACK,
+                    reason=verdict.reason,
+                )
+            elif verdict.outcome is not WatchOutcome.PASSED:
                 raise ProcessError(f"the restored version is not well: {verdict.reason}")
 
     async def _end(self, state: RollbackState, outcome: str) -> None:
@@ -528,12 +566,12 @@ class RollbackWorkflow:
                 error_message=None if succeeded else outcome,
             )
         if not request.turn_held:
-            live = self._status.to_version if succeeded else None
+            live = self._status.to_version if succeeded or self._restored else None
             await self._turn.give_back(self._outcome(), live_version=live, reason=request.reason)
         await self._journal.settle()
 
     def _outcome(self) -> Outcome:
-        if self._status.state is RollbackState.COMPLETED:
+        if self._status.state is RollbackState.COMPLETED or self._restored:
             return Outcome.ROLLED_BACK
         return Outcome.BROKEN if self._status.attempt else Outcome.UNCHANGED
 
@@ -560,12 +598,24 @@ class RollbackWorkflow:
     @workflow.signal
     def canary_changed(self, status: CanaryStatus) -> None:
         """A gradual roll-back tells of its steps."""
-        self._status = self._status.model_copy(update={"canary": status})
+        known = self._status.canary
+        if known is None or known.id != status.id or status.revision >= known.revision:
+            self._status = self._status.model_copy(update={"canary": status})
+
+    @workflow.signal
+    def handover_changed(self, progress: HandoverProgress) -> None:
+        """The controller goes on bringing the earlier version back; its end is what counts."""
 
     @workflow.query
     def status(self) -> RollbackStatus:
         """State, target and attempts."""
         return self._status
+
+
+def _was_not_measured(verdict: WatchVerdict) -> bool:
+    """Whether nothing is known, as the metric source is down: no reason to leave a healthy version."""
+    phases = {tally.last_phase for tally in verdict.tally.metrics.values()}
+    return verdict.outcome is not WatchOutcome.PASSED and phases <= {Phase.ERROR, None}
 
 
 def _refuse(message: str) -> NoReturn:

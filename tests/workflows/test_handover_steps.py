@@ -50,9 +50,12 @@ class HandingOver:
 
     @workflow.run
     async def run(self, request: HandoverRequest, back: bool = False) -> str:
-        go = bring_back if back else hand_over
+        obey = self._orders.obey
         try:
-            reading = await go(request, self._orders.obey)
+            if back:
+                reading = await bring_back(request, obey, within=timedelta(minutes=10))
+            else:
+                reading = await hand_over(request, obey)
         except (ProcessError, StoppedError) as error:
             reason = str(error) or str(self._orders.stop)
             await see_through(withdraw(request, reason))

@@ -94,9 +94,9 @@ async def test_flags_are_opened_step_by_step_and_killed_before_anything_is_resto
 
 async def test_a_hook_that_cannot_be_run_is_a_failed_one(shop: Shop) -> None:
     # Given a hook without which a roll-back may go on, and which cannot even be begun
-    hook = {"name": f"{shop.name}-notify", "command": ["bin/notify"], "on_failure": "warn"}
-    shop.configured(rollback={"before": [hook]})
-    shop.world.hooks.broken.add(hook["name"])
+    name = f"{shop.name}-notify"
+    shop.configured(rollback={"before": [{"name": name, "command": ["bin/notify"], "on_failure": "warn"}]})
+    shop.world.hooks.broken.add(name)
     ended = await failed_in_monitoring(shop)
     # Then it is noted, and holds nothing up
     assert ended.rollback is not None
