@@ -112,7 +112,9 @@ class WatchActivities(WatchSignatures):
                 return verdict
             unreported = unreported or (
                 watch.report
-                and (worth_reporting(before, tally) or (watch.progress and has_gone_on(policy, before, tally)))
+                and (
+                    worth_reporting(before, tally) or (watch.progress and has_gone_on(policy, before, tally))
+                )
             )
             activity.heartbeat(tally, unreported)
             if unreported:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 
 from pydantic import model_validator
 
+from domain.durations import Duration
 from domain.model import Model
 
 
@@ -32,6 +34,8 @@ class RouterSettings(Model):
         canary_service: in front of the canary alone; by default ``{service}-canary``, made by us.
         ingress: of ingress-nginx, whose rules the canary's Ingress repeats.
         http_route: of the Gateway API.
+        drain: how long the canary's pods stay when a router with weights sends them nothing any more: proxies
+            hear of it a little later, and say so to nobody.
     """
 
     kind: RouterKind = RouterKind.REPLICAS
@@ -39,6 +43,7 @@ class RouterSettings(Model):
     canary_service: str | None = None
     ingress: str | None = None
     http_route: str | None = None
+    drain: Duration = timedelta(seconds=5)
 
     @model_validator(mode="after")
     def _two_services(self) -> RouterSettings:

@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 
 from sandbox.configuration import APPLICATION, Places, Times, namespace_of, sandbox_configuration
 from sandbox.kubernetes import Kubernetes, start_kubernetes
+from sandbox.kubernetes.edge import Edge
 from sandbox.metrics import MetricsServer, MetricsTarget, TrafficGenerator, start_metrics
 from sandbox.processes import SupervisedProcess, free_port
 from sandbox.sample import Flavour, create_repository
@@ -27,6 +28,7 @@ from sandbox.services import ServiceRunner
 from sandbox.slack import SlackServer
 from sandbox.temporal import TemporalServer
 
+CANARY_SERVICE = f"{APPLICATION}-canary"
 CHECKOUT = Path(__file__).resolve().parent.parent
 ERLANG = ("erl", "rebar3")
 
@@ -52,6 +54,8 @@ class World:
         self.worker: SupervisedProcess | None = None
         self._fronts: dict[tuple[str, str], int] = {}
         self._service_fronts: dict[tuple[str, str], int] = {}
+        self._routed: dict[tuple[str, str], int] = {}
+        self._edges: dict[str, Edge] = {}
         self._kubeconfig: Path | None = None
         self._shares: client.AppsV1Api
 
@@ -65,6 +69,7 @@ class World:
         times: Times | None = None,
         environments: Sequence[str] = ("production",),
         blue_green: Sequence[str] = (),
+        routed: Sequence[str] = (),
         changes: Mapping[str, Any] | None = None,
         temporal: TemporalServer | None = None,
         kubernetes: Kubernetes | None = None,
@@ -79,6 +84,8 @@ class World:
         Args:
             blue_green: those of the environments that switch between two sides; their health and traffic go
                 through the Service.
+            routed: those whose traffic goes through the Service, which whoever tells the story creates, with
+                an Ingress or HTTPRoute in front of it or without one.
             changes: merged over the sandbox's deployment.yaml.
             worker_kubeconfig: what the worker talks to instead of the API server (a proxy with faults).
             prefix: of the namespaces; worlds that share a cluster need different ones.
@@ -96,27 +103,32 @@ class World:
             world.slack = await stack.enter_async_context(
                 SlackServer.start(channels=("deployments", "alerts", "incidents"))
             )
-            await world._start_services(stack, environments, blue_green)
+            await world._start_services(stack, environments, blue_green, routed)
             await world._start_metrics(stack, environments[-1], traffic_rate)
             world._write_configuration(changes)
             stack.push_async_callback(world.stop_worker)
             yield world
 
     async def _start_services(
-        self, stack: AsyncExitStack, environments: Sequence[str], blue_green: Sequence[str]
+        self,
+        stack: AsyncExitStack,
+        environments: Sequence[str],
+        blue_green: Sequence[str],
+        routed: Sequence[str],
     ) -> None:
         tracks = [(self.namespace(e), track) for e in environments for track in ("stable", "canary")]
         tracks += [(self.namespace(e), side) for e in blue_green for side in ("blue", "green")]
-        services = (APPLICATION, f"{APPLICATION}-canary")
+        services = (APPLICATION, CANARY_SERVICE)
         self._fronts = {track: free_port() for track in tracks}
         self._service_fronts = {(self.namespace(e), s): free_port() for e in blue_green for s in services}
+        self._routed = {(self.namespace(e), APPLICATION): free_port() for e in routed}
         self.services = await stack.enter_async_context(
             ServiceRunner(
                 self.kubernetes.kubeconfig_path,
                 APPLICATION,
                 self._fronts,
                 self.data_dir / "services",
-                services=self._service_fronts,
+                services=self._service_fronts | self._routed,
             )
         )
 
@@ -136,6 +148,10 @@ class World:
         urls = {track: self.services.url(namespace, track) for track in ("stable", "canary")}
         if (namespace, APPLICATION) in self._service_fronts:
             urls = {"stable": self.services.service_url(namespace, APPLICATION)}
+        if (namespace, APPLICATION) in self._routed:
+            # As edges do, to the canary's pods themselves: they answer until they have ended.
+            urls["stable"] = self.services.service_url(namespace, APPLICATION)
+            self._edges[namespace] = Edge(api, namespace, APPLICATION, CANARY_SERVICE)
         self.traffic = await stack.enter_async_context(
             TrafficGenerator(urls, lambda: self.canary_share(namespace), traffic_rate)
         )
@@ -144,9 +160,14 @@ class World:
         return namespace_of(environment, self.prefix)
 
     async def canary_share(self, namespace: str) -> float:
-        """The canary's share of the ready pods: what a Service would send it."""
+        """The canary's share of the ready pods: what a Service would send it.
+
+        In a routed environment it is the share of the canary's own Service.
+        """
+        if namespace in self._edges:
+            return await self._edges[namespace].canary_share()
         ready = {}
-        for track, name in (("stable", APPLICATION), ("canary", f"{APPLICATION}-canary")):
+        for track, name in (("stable", APPLICATION), ("canary", CANARY_SERVICE)):
             try:
                 found = await self._shares.read_namespaced_deployment(name, namespace)
                 ready[track] = (found.status.ready_replicas if found.status else 0) or 0

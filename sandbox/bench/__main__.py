@@ -11,13 +11,17 @@ from rich.table import Table
 
 from sandbox.bench.abort import measure_abort
 from sandbox.bench.engine import measure_engine
+from sandbox.bench.hot_upgrade import measure_hot_upgrade
 from sandbox.bench.measurement import Measurement
+from sandbox.world import erlang_is_installed
 
 
 async def _all() -> list[Measurement]:
     found = list(measure_engine())
     with tempfile.TemporaryDirectory(prefix="erlmcp-deploy-bench-") as directory:
-        found += await measure_abort(Path(directory))
+        found += await measure_abort(Path(directory) / "abort")
+        if erlang_is_installed():
+            found += await measure_hot_upgrade(Path(directory) / "otp")
     return found
 
 

@@ -3,6 +3,7 @@ falls, and two Services that never mix."""
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -113,9 +114,16 @@ class WeightedRouter(Router):
             raise
         progress.text = "weight 0: waiting for the router"
         note = await self.take_away(target)
+        progress.text = "weight 0: letting the last requests end"
+        await self._drain(target)
         progress.text = "weight 0: waiting for pods to end"
         await tracks.shrink(target, {Track.CANARY: 0})
         return await self._reading(change, note)
+
+    async def _drain(self, target: WorkloadTarget) -> None:
+        """Pods that have just lost their traffic get the last requests of proxies that have not heard yet."""
+        if await self._tracks.ready(target, Track.CANARY) > 0:
+            await asyncio.sleep(target.router.drain.total_seconds())
 
     async def _reading(self, change: WeightChange, note: str) -> WeightReading:
         target = change.target
@@ -135,6 +143,7 @@ class WeightedRouter(Router):
 
     async def withdraw(self, target: WorkloadTarget) -> None:
         await self.take_away(target)
+        await self._drain(target)
         await self.clean(target)
         await self._services.delete_canary(target)
 

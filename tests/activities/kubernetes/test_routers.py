@@ -79,7 +79,9 @@ def gateway_api(api: KubernetesApi) -> GatewayApiRouter:
 
 def routed(target: WorkloadTarget, kind: RouterKind, **settings: Any) -> WorkloadTarget:
     """Three pods behind a Service `web`, and a router of this kind in front."""
-    router = RouterSettings(kind=kind, service="web", ingress="shop", http_route="shop")
+    router = RouterSettings(
+        kind=kind, service="web", ingress="shop", http_route="shop", drain=timedelta(milliseconds=20)
+    )
     return target.model_copy(update={"router": router, "replicas": 3, **settings})
 
 
