@@ -809,7 +809,8 @@ async def test_a_version_of_before_the_label_is_not_restored_behind_a_pin(
     await platform.add_ingress()
     await onlooker.create_deployment(shop.namespace, foreign_deployment("v0.9.0"))
     old = await run(activities.observe_workload, shop)
-    assert (await roll_out(activities, shop, "1.0.0")).complete
+    rolled_out = await roll_out(activities, shop, "1.0.0")
+    assert rolled_out.complete, rolled_out.reason
     await run(activities.apply_release, release(shop, "1.1.0", Track.CANARY, replicas=0))
     assert (await platform.service())["spec"]["selector"]["track"] == "stable"
 
