@@ -124,11 +124,16 @@ class Transition(Model):
 
 
 class RollbackSummary(Model):
-    """What a roll-back did for the deployment that caused it."""
+    """What a roll-back did for the deployment that caused it.
+
+    Attributes:
+        restored: the earlier version is live and verified, though a hook after it may have failed.
+    """
 
     workflow_id: str
     to_version: str | None
     succeeded: bool
+    restored: bool = False
     reason: str
     duration: Duration | None = None
 

@@ -138,6 +138,7 @@ class PastDeployment(Model):
     finished_at: datetime
     holder: str
     reason: str = ""
+    live_version: str | None = None
 
 
 class EnvironmentRecord(Model):
@@ -227,17 +228,22 @@ def _is_stale(request: TurnRequest, known: TurnRequest) -> bool:
     return request.started < known.started
 
 
-def ask(record: EnvironmentRecord, request: TurnRequest) -> tuple[EnvironmentRecord, list[TurnDecision]]:
+def ask(
+    record: EnvironmentRecord, request: TurnRequest, *, rolling_back: bool = False
+) -> tuple[EnvironmentRecord, list[TurnDecision]]:
     """Enter a request; the answers to send for those that will never get a turn.
 
     A request that is known already (a retried signal) changes nothing. A newer run of the same
     workflow id replaces the older one, which must have ended.
+
+    Args:
+        rolling_back: the holder's roll-back runs on, so that even a newer run of the holder waits for it.
     """
     holder = record.holder
     if any(_is_stale(request, known) for known in (holder, *record.queue) if known is not None):
         return record, []
-    if holder is not None and holder.holder == request.holder and not same_turn(holder, request):
-        record = drop_dead_holder(record, f"{holder.holder} was started again", request.at)
+    if not rolling_back and started_again(record, request):
+        record = drop_dead_holder(record, f"{request.holder} was started again", request.at)
     if record.holder is not None and same_turn(record.holder, request):
         return record, [_decision(record, request, TurnAnswer.GRANTED)]
     if any(same_turn(waiting, request) for waiting in record.queue):
@@ -267,6 +273,12 @@ def ask(record: EnvironmentRecord, request: TurnRequest) -> tuple[EnvironmentRec
         gone = {(d.holder, d.token) for d in decisions}
         queue = tuple(w for w in queue if (w.holder, w.token) not in gone)
     return record.model_copy(update={"queue": (*queue, request)}), decisions
+
+
+def started_again(record: EnvironmentRecord, request: TurnRequest) -> bool:
+    """Whether it comes from a newer run of the holder, whose own run must have ended."""
+    holder = record.holder
+    return holder is not None and holder.holder == request.holder and not same_turn(holder, request)
 
 
 def waiting(record: EnvironmentRecord, request: TurnRequest, now: datetime) -> TurnDecision:
@@ -312,6 +324,7 @@ def release(record: EnvironmentRecord, turn: TurnRelease, now: datetime) -> Envi
             finished_at=now,
             holder=turn.holder,
             reason=turn.reason,
+            live_version=turn.live_version,
         )
         changes["history"] = (*record.history, past)[-HISTORY_LIMIT:]
         changes["current_version"] = turn.live_version
@@ -335,11 +348,13 @@ def release(record: EnvironmentRecord, turn: TurnRelease, now: datetime) -> Envi
 
 
 def rollback_target(record: EnvironmentRecord, version: str | None) -> str | None:
-    """The last version that was good here before `version`, and was not rolled back since."""
+    """The last version that was deployed or brought back well before `version`, and not rolled back since."""
     spoiled = {version}
     for past in reversed(record.history):
         if past.outcome in (Outcome.ROLLED_BACK, Outcome.BROKEN):
             spoiled.add(past.version)
+            if past.live_version is not None and past.live_version not in spoiled:
+                return past.live_version  # a roll-back verified it, whatever was good before
         elif past.outcome is Outcome.DEPLOYED and past.version not in spoiled:
             return past.version
     return None

@@ -68,6 +68,8 @@ class RollbackStatus(Model):
     started_at: datetime
     finished_at: datetime | None = None
     outcome: str | None = None
+    restored: bool = False
+    """The earlier version is live and verified; a hook after it may still have failed."""
     canary: CanaryStatus | None = None
     """The steps of a gradual roll-back."""
 

@@ -35,6 +35,8 @@ GUARDED_PAUSE = "guarded-pause"
 """Patch: while a canary is paused, it is still watched for failures."""
 PROMOTES_OPEN_STEPS = "promotes-open-steps"
 """Patch: a second click between two steps does not skip the next one unwatched."""
+WATCHED_AT_ONCE = "watched-at-once"
+"""Patch: a weight is watched before it is stored; the next one waits for the store."""
 PROMOTION_REPORTED = "promotion-reported"
 """Patch: the deployment is told when the canary is promoted."""
 
@@ -117,11 +119,14 @@ class CanaryWorkflow:
             raise ProcessError(f"canary at {weight}%: {why}", trigger="weight")
         step = step.model_copy(update={"observed_weight": reading.observed, "note": reading.note})
         self._update(CanaryPhase.ANALYSING, weight=weight, steps=(*self._status.steps, step))
-        await self._orders.obey(
-            self._journal.record(
-                "canary.weight", "set_canary_weight", "success", weight=weight, observed=reading.observed
+        told = {"weight": weight, "observed": reading.observed}
+        at_once = workflow.patched(WATCHED_AT_ONCE)
+        if at_once:
+            self._journal.note("canary.weight", "set_canary_weight", "success", **told)
+        else:
+            await self._orders.obey(
+                self._journal.record("canary.weight", "set_canary_weight", "success", **told)
             )
-        )
         await self._report()
         verdict, promoted_by = await self._analyse()
         step = step.model_copy(
@@ -139,6 +144,8 @@ class CanaryWorkflow:
         )
         if not passed and verdict is not None:
             raise ProcessError(f"canary at {weight}%: {verdict.reason}", trigger=verdict.trigger)
+        if at_once:
+            await self._orders.obey(self._journal.stored())
 
     @property
     def _step_is_open(self) -> bool:

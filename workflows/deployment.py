@@ -78,6 +78,8 @@ CANARY_SAYS_ITS_END = "canary-says-its-end"
 """Patch: a canary has ended when it says so; its audit trail may take longer."""
 PROMOTION_RESUMES = "promotion-resumes"
 """Patch: who promotes a paused deployment wants it to go on."""
+WATCHED_AT_ONCE = "watched-at-once"
+"""Patch: a version that serves is watched before its transition is stored."""
 GUARDED_STATES = "guarded-states"
 """Patch: a version that serves is watched for failures while its deployment is paused."""
 
@@ -634,6 +636,7 @@ class DeploymentWorkflow:
             workflow_id=request.rollback_id,
             to_version=ended.to_version,
             succeeded=ended.succeeded,
+            restored=ended.restored or ended.succeeded,
             reason=ended.outcome or "",
             duration=workflow.now() - started,
         )
@@ -665,7 +668,10 @@ class DeploymentWorkflow:
                 NotificationType.DEPLOYMENT_REJECTED, version=status.version, reason=status.reason
             )
         if self._turn is not None:
-            rolled_back = status.rollback is not None and status.rollback.succeeded
+            # Recorded before `restored` was told: it has succeeded.
+            rolled_back = status.rollback is not None and (
+                status.rollback.restored or status.rollback.succeeded
+            )
             outcome, live = Outcome.UNCHANGED, None
             if status.state is S.COMPLETED and self._touched:
                 outcome, live = Outcome.DEPLOYED, status.version
@@ -685,6 +691,8 @@ class DeploymentWorkflow:
         """Take one edge, unless somebody pauses or stops the deployment; it is audited before it counts."""
         await self._unpaused()
         self._take_edge(state, reason)
+        if self._serves and workflow.patched(WATCHED_AT_ONCE):
+            return  # what serves is watched without waiting for the store; the verdict waits for it
         await self._orders.obey(self._journal.stored())
 
     async def _unpaused(self) -> None:

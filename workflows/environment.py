@@ -41,6 +41,7 @@ class EnvironmentWorkflow:
         self._asking: list[TurnRequest] = []
         self._releasing: list[TurnRelease] = []
         self._outbox: list[TurnDecision] = []
+        self._rolling_back = False
         self._journal = Journal(
             deployment_id=f"environment:{record.application}:{record.environment}",
             application=record.application,
@@ -90,7 +91,7 @@ class EnvironmentWorkflow:
             await self._tell(self._outbox.pop(0))
 
     def _enter_queue(self, request: TurnRequest) -> None:
-        self._record, decisions = environment.ask(self._record, request)
+        self._record, decisions = environment.ask(self._record, request, rolling_back=self._rolling_back)
         self._outbox.extend(decisions)
         if environment.position(self._record, request) is not None:
             self._outbox.append(environment.waiting(self._record, request, workflow.now()))
@@ -131,9 +132,17 @@ class EnvironmentWorkflow:
             **effects.SHORT,
         )
         holder = self._record.holder
-        rolling_back = any(r not in report.ended for r in self._rollbacks())
-        if holder is not None and holder.holder in report.ended and not rolling_back:
-            reason = f"{holder.holder} ended ({report.ended[holder.holder]}) without giving its turn back"
+        # Who asks for a turn has not begun: only the holder's own roll-back runs without asking.
+        asking = {request.holder for request in (holder, *self._record.queue, *self._asking) if request}
+        self._rolling_back = any(r not in report.ended and r not in asking for r in self._rollbacks())
+        dead = holder is not None and (
+            holder.holder in report.ended
+            # Its id names a newer run already, which waits for the roll-back of the older.
+            or any(environment.started_again(self._record, waiting) for waiting in self._record.queue)
+        )
+        if holder is not None and dead and not self._rolling_back:
+            how = report.ended.get(holder.holder, "started again")
+            reason = f"{holder.holder} ended ({how}) without giving its turn back"
             self._record = environment.drop_dead_holder(self._record, reason, workflow.now())
         alive = tuple(w for w in self._record.queue if w.holder not in report.ended)
         self._record = self._record.model_copy(update={"queue": alive})

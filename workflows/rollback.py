@@ -69,7 +69,6 @@ class RollbackWorkflow:
         )
         self._waiting: TurnDecision | None = None
         self._hooked: set[str] = set()
-        self._restored = False
         self._open_flags: tuple[str, ...] = ()
         self._journal = Journal(
             deployment_id=request.deployment_id or request.rollback_id,
@@ -298,11 +297,11 @@ class RollbackWorkflow:
     ) -> None:
         settings = plan.settings.rollback
         await self._run_hooks(plan, previous, settings.before, "before", attempt)
-        if not self._restored:
+        if not self._status.restored:
             if not (attempt == 1 and await self._go_the_way_of_the_strategy(plan, previous, deadline)):
                 await self._restore_at_once(plan, previous, attempt, deadline)
                 await self._verify(plan, previous)
-            self._restored = True
+            self._status = self._status.model_copy(update={"restored": True})
             await self._switch_flags_off(plan, again=True)
         await self._run_hooks(plan, previous, settings.after, "after", attempt)
 
@@ -566,12 +565,12 @@ class RollbackWorkflow:
                 error_message=None if succeeded else outcome,
             )
         if not request.turn_held:
-            live = self._status.to_version if succeeded or self._restored else None
+            live = self._status.to_version if succeeded or self._status.restored else None
             await self._turn.give_back(self._outcome(), live_version=live, reason=request.reason)
         await self._journal.settle()
 
     def _outcome(self) -> Outcome:
-        if self._status.state is RollbackState.COMPLETED or self._restored:
+        if self._status.state is RollbackState.COMPLETED or self._status.restored:
             return Outcome.ROLLED_BACK
         return Outcome.BROKEN if self._status.attempt else Outcome.UNCHANGED
 

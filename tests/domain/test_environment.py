@@ -308,6 +308,25 @@ def test_a_roll_back_goes_to_the_last_good_version_never_to_one_that_was_rolled_
     assert rollback_target(deployed("1.0.0"), "1.0.0") is None
 
 
+def test_a_roll_back_to_a_version_that_a_person_chose_makes_it_the_last_good_one() -> None:
+    by_hand = wants("1.1.0", holder="rollback:erlmcp:production:1.1.0", urgent=True, allow_same=True)
+    record = after(deployed("0.9.0", "1.0.0", "1.1.0"), by_hand)
+
+    record = release(record, gives_back(by_hand, Outcome.ROLLED_BACK, "0.9.0"), NOW)
+
+    assert record.current_version == record.last_good_version == "0.9.0"
+
+
+def test_what_could_not_be_rolled_back_is_no_version_to_go_back_to() -> None:
+    bad = wants("1.1.0", token="r2", allow_same=True)
+    turn = gives_back(bad, Outcome.BROKEN).model_copy(update={"live_version": None})
+
+    record = release(after(deployed("1.0.0", "1.1.0"), bad), turn, NOW)
+
+    assert record.current_version is None
+    assert record.last_good_version == rollback_target(record, "1.2.0") == "1.0.0"
+
+
 def test_history_is_bounded() -> None:
     record = deployed(*(f"1.0.{n}" for n in range(HISTORY_LIMIT + 5)))
 
