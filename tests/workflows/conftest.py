@@ -120,7 +120,8 @@ class Shop:
 
     def tamper_with_audit(self, deployment_id: str) -> None:
         """Change the head of a chain behind the store's back: it is not continued then."""
-        with sqlite3.connect(self.home / "audit.db") as db:
+        with sqlite3.connect(self.home / "audit.db", timeout=30) as db:
+            db.execute("BEGIN IMMEDIATE")  # the worker writes too
             guards = db.execute(
                 "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'heads'"
             )
