@@ -552,7 +552,7 @@ async def test_what_was_counted_survives_attempts_and_workers(service: Service, 
 async def test_the_workflow_is_told_of_what_is_not_well(service: Service, stage: Stage) -> None:
     # given a service that is unhealthy for a while, but not for long enough to fail
     service.says("/health", {"status": "unhealthy"})
-    watch = watch_of(service, interval=timedelta(milliseconds=50), consecutive_failures=1000, rounds=5)
+    watch = watch_of(service, interval=timedelta(milliseconds=50), consecutive_failures=1000, rounds=60)
     async with stage.worker():
         handle = await stage.start(watch.model_copy(update={"report": True}))
         while len(await handle.query(Watching.what_it_was_told)) < 2:  # noqa: ASYNC110
