@@ -23,9 +23,13 @@ async def in_namespace(api: KubernetesApi, target: WorkloadTarget, work: Callabl
     except StatusError as error:
         if not (error.missing_namespace and target.create_namespace):
             raise
-    labels = {MANAGED_BY_LABEL: FIELD_MANAGER}
+    body = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": target.namespace, "labels": {MANAGED_BY_LABEL: FIELD_MANAGER}},
+    }
     try:
-        await api.create(NAMESPACES, {"metadata": {"name": target.namespace, "labels": labels}})
+        await api.create(NAMESPACES, body)
     except StatusError as error:
         if error.reason != "AlreadyExists":
             raise

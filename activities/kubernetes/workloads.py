@@ -21,7 +21,6 @@ from activities.errors import (
 from activities.kubernetes import manifests, rollout
 from activities.kubernetes.api import (
     FIELD_MANAGER,
-    NAMESPACES,
     KubernetesApi,
     Object,
     deployments,
@@ -31,6 +30,7 @@ from activities.kubernetes.api import (
 from activities.kubernetes.connection import ClusterConnection
 from activities.kubernetes.failures import StatusError, raise_typed
 from activities.kubernetes.heartbeat import Progress, heartbeats
+from activities.kubernetes.namespaces import in_namespace
 from activities.kubernetes.routers import Router, Services, routers
 from activities.kubernetes.tracks import Tracks, describe_track
 from activities.signatures import KubernetesSignatures
@@ -155,29 +155,7 @@ class KubernetesActivities(KubernetesSignatures):
                 dry_run=dry_run,
             )
 
-        try:
-            return await attempt()
-        except StatusError as error:
-            if not (error.missing_namespace and target.create_namespace):
-                raise
-        # Only now: an account that may not look at namespaces can still deploy to one that exists.
-        await self._create_namespace(target)
-        return await attempt()
-
-    async def _create_namespace(self, target: WorkloadTarget) -> None:
-        body = {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {
-                "name": target.namespace,
-                "labels": {manifests.MANAGED_BY_LABEL: FIELD_MANAGER},
-            },
-        }
-        try:
-            await self._api.create(NAMESPACES, body)
-        except StatusError as error:
-            if error.reason != "AlreadyExists":
-                raise
+        return await in_namespace(self._api, target, attempt)
 
     @activity.defn
     async def watch_rollout(self, watch: RolloutWatch) -> RolloutResult:

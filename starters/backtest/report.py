@@ -17,22 +17,12 @@ from domain.analysis import Metric, Phase, WatchOutcome
 from domain.backtest import Replay
 from domain.durations import format_duration
 from starters.rendering import brief, clean
+from starters.rendering.delivery import OUTCOME_MARKS, PHASE_MARKS
 
 _WORDS = {
     WatchOutcome.PASSED: ("✔ would have PASSED", "bold green"),
     WatchOutcome.FAILED: ("✘ would have FAILED", "bold red"),
     WatchOutcome.INCONCLUSIVE: ("? would have been INCONCLUSIVE", "bold yellow"),
-}
-_MARKS = {
-    Phase.SUCCESSFUL: ("✔", "green"),
-    Phase.FAILED: ("✘", "bold red"),
-    Phase.INCONCLUSIVE: ("?", "yellow"),
-    Phase.ERROR: ("!", "yellow"),
-}
-_OUTCOME_MARKS = {
-    WatchOutcome.PASSED: ("✔", "green"),
-    WatchOutcome.FAILED: ("✘", "bold red"),
-    WatchOutcome.INCONCLUSIVE: ("?", "yellow"),
 }
 
 
@@ -72,7 +62,7 @@ def metrics_table(replay: Replay) -> Table:
     table.add_column("Last", overflow="fold")
     for metric in replay.policy.metrics:
         counts, found = replay.counts(metric.name), replay.measurements[metric.name]
-        mark, style = _MARKS[found[-1].phase] if found else ("–", "dim")
+        mark, style = PHASE_MARKS[found[-1].phase] if found else ("–", "dim")
         table.add_row(
             Text.assemble((mark, style), " ", clean(metric.name), (_role(metric), "dim")),
             str(counts[Phase.SUCCESSFUL]),
@@ -105,7 +95,7 @@ def many(replays: Sequence[Replay], notes: Sequence[str]) -> RenderableType:
     table.add_column("Bad for", justify="right", no_wrap=True)
     table.add_column("Why", ratio=1)
     for replay in replays:
-        mark, style = _OUTCOME_MARKS[replay.outcome]
+        mark, style = OUTCOME_MARKS[replay.outcome]
         delay = replay.detection_delay
         why = "" if replay.outcome is WatchOutcome.PASSED else clean(replay.reason)
         table.add_row(
@@ -124,7 +114,7 @@ def _totals_line(replays: Sequence[Replay]) -> Text:
     outcomes = Counter(replay.outcome for replay in replays)
     line = Text.assemble((f"{len(replays)} starts", "bold"), ": ")
     for index, outcome in enumerate(WatchOutcome):
-        style = _OUTCOME_MARKS[outcome][1] if outcomes[outcome] else "dim"
+        style = OUTCOME_MARKS[outcome][1] if outcomes[outcome] else "dim"
         share = f" ({100 * outcomes[outcome] / len(replays):.1f}%)" if outcomes[outcome] else ""
         line.append(", " if index else "").append(f"{outcomes[outcome]} {outcome}{share}", style=style)
     triggers = _triggers(replays)

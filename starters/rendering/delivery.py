@@ -21,13 +21,13 @@ from starters.rendering.text import brief, clean
 from workflows.presentation import DELIVERIES, counts_of, measured
 
 _BAR = 24
-_PHASE_MARKS = {
+PHASE_MARKS = {
     Phase.SUCCESSFUL: ("✔", "green"),
     Phase.FAILED: ("✘", "bold red"),
     Phase.INCONCLUSIVE: ("?", "yellow"),
     Phase.ERROR: ("!", "yellow"),
 }
-_OUTCOME_MARKS = {
+OUTCOME_MARKS = {
     WatchOutcome.PASSED: ("✔", "green"),
     WatchOutcome.INCONCLUSIVE: ("?", "yellow"),
     WatchOutcome.FAILED: ("✘", "bold red"),
@@ -99,7 +99,7 @@ def _step(step: StepVerdict, now: datetime, *, brief_verdict: bool) -> Table:
     if step.promoted_by is not None:
         mark, style, words = "»", "yellow", f"promoted by {step.promoted_by}"
     elif step.verdict is not None:
-        mark, style = _OUTCOME_MARKS[step.verdict.outcome]
+        mark, style = OUTCOME_MARKS[step.verdict.outcome]
         words = step.verdict.reason or str(step.verdict.outcome)
         if brief_verdict and step.verdict.outcome is WatchOutcome.PASSED and step.verdict.tally.metrics:
             words = f"passed, {step.verdict.tally.rounds} round(s)"
@@ -133,7 +133,7 @@ def _measurements(verdict: WatchVerdict) -> Iterator[RenderableType]:
     table.add_column(overflow="fold")
     table.add_column(overflow="fold")
     for name, tally in verdict.tally.metrics.items():
-        mark, style = ("–", "dim") if tally.last_phase is None else _PHASE_MARKS[tally.last_phase]
+        mark, style = ("–", "dim") if tally.last_phase is None else PHASE_MARKS[tally.last_phase]
         if tally.advisory and style != "green":
             mark, style = "▲", "yellow"
         table.add_row(
