@@ -136,7 +136,7 @@ async def activities_in(handle: WorkflowHandle[Any, Any]) -> list[str]:
 @contextmanager
 def audit_outage(shop: Shop) -> Iterator[None]:
     """Nothing can be stored meanwhile."""
-    database = sqlite3.connect(shop.home / "audit.db", isolation_level=None)
+    database = sqlite3.connect(shop.home / "audit.db", isolation_level=None, timeout=60)
     try:
         database.execute("BEGIN EXCLUSIVE")
         yield
