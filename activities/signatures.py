@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from temporalio import activity
 
 from domain.analysis import HealthProbe, HealthReport, Watch, WatchVerdict
+from domain.approval_card import ApprovalCard, PersonalAnswer
+from domain.approval_facts import FactsQuery, LookedUp
 from domain.audit import AuditEvent, AuditReceipt
 from domain.blue_green import Colours, SideScale, Switch
 from domain.build import (
@@ -18,16 +20,20 @@ from domain.build import (
     StepRun,
     Workspace,
 )
+from domain.checks import CheckReceipt, CheckRun
 from domain.deployment import DeploymentRequest
 from domain.environment import TurnRequest
+from domain.evidence import ApprovalEvidence, EvidenceQuery
 from domain.feature_flags import FlagChange, FlagReading
 from domain.gates import StepReport
 from domain.handover import HandoverCommand, HandoverReading, HandoverRequest
 from domain.hooks import HookReport, HookRun
 from domain.hot_upgrade import NodeCommand, NodeObservation, NodeQuery, NodeReport, NodeTarget
+from domain.identity import Identification, IdentityQuery
 from domain.liveness import LivenessQuery, LivenessReport
 from domain.notification import Notification, NotificationReceipt
 from domain.plan import DeploymentPlan
+from domain.validation import ValidationPlan, ValidationRequest
 from domain.workload import (
     ReleaseApply,
     ReleaseQuery,
@@ -48,6 +54,15 @@ class PlanSignatures(ABC):
     @abstractmethod
     async def resolve_deployment_plan(self, request: DeploymentRequest) -> DeploymentPlan:
         """The plan for a request; InvalidInput or InvalidConfiguration if there can be none."""
+
+
+class ValidationSignatures(ABC):
+    """Reads deployment.yaml for validations."""
+
+    @activity.defn
+    @abstractmethod
+    async def resolve_validation_plan(self, request: ValidationRequest) -> ValidationPlan:
+        """The plan for a validation; InvalidInput or InvalidConfiguration if there can be none."""
 
 
 class TurnSignatures(ABC):
@@ -238,6 +253,48 @@ class NotificationSignatures(ABC):
     @abstractmethod
     async def notify(self, notification: Notification) -> NotificationReceipt:
         """Send to every channel that wants this type; the same key is sent once."""
+
+
+class ConversationSignatures(ABC):
+    """Talks with people where they can answer."""
+
+    @activity.defn
+    @abstractmethod
+    async def show_approval(self, card: ApprovalCard) -> NotificationReceipt:
+        """Show an approval where people can decide, or bring what is shown up to date."""
+
+    @activity.defn
+    @abstractmethod
+    async def answer_person(self, answer: PersonalAnswer) -> NotificationReceipt:
+        """Tell one person alone."""
+
+
+class ApprovalSignatures(ABC):
+    """Looks up what an approval needs to know."""
+
+    @activity.defn
+    @abstractmethod
+    async def look_up_facts(self, query: FactsQuery) -> LookedUp:
+        """What people want to know before they decide; what is not known is left out."""
+
+    @activity.defn
+    @abstractmethod
+    async def verify_identity(self, query: IdentityQuery) -> Identification:
+        """Whether a decision was signed by somebody who may speak for the person it names."""
+
+
+class GitHostSignatures(ABC):
+    """Talks to the Git host."""
+
+    @activity.defn
+    @abstractmethod
+    async def find_approval_evidence(self, query: EvidenceQuery) -> ApprovalEvidence:
+        """The merged pull request that brought a commit, and its standing approvals."""
+
+    @activity.defn
+    @abstractmethod
+    async def publish_check(self, check: CheckRun) -> CheckReceipt:
+        """Show a validation at its commit, or bring what is shown up to date."""
 
 
 class AuditSignatures(ABC):

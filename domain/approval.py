@@ -8,7 +8,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from domain.approval_facts import ApprovalFacts
+from domain.approval_settings import ApprovalRule, Delegation, Requirement
 from domain.durations import Duration
+from domain.identity import Proof
 from domain.model import Message, Model
 
 
@@ -33,13 +36,26 @@ class OnTimeout(StrEnum):
 
 
 class DecisionMessage(Message):
-    """What a person sends: the payload of the signals approve, reject and comment."""
+    """What a person sends: the payload of the signals approve, reject and comment.
+
+    Attributes:
+        source: ``temporal``, ``cli``, ``slack``, ``github`` …
+        id: a second decision with the same id is the same decision.
+        emergency: break glass: counts towards the gate's emergency approval instead of its rules.
+        at: when it was signed.
+        proof: the signature; see `domain.identity`.
+        reply_to: where a refusal is told to the person, as ``slack:CHANNEL:USER``.
+    """
 
     actor: str = ""
     comment: str = ""
     source: str = "temporal"
     gate: str | None = None
     id: str | None = None
+    emergency: bool = False
+    at: datetime | None = None
+    proof: Proof | None = None
+    reply_to: str | None = None
 
 
 UNSIGNED = DecisionMessage()
@@ -52,14 +68,30 @@ class DecisionRequest(DecisionMessage):
     decision: Verb
 
 
+class EmergencyPolicy(Model):
+    """Break glass: who may approve without the gate's rules, and how many of them it takes."""
+
+    roles: tuple[str, ...]
+    members: dict[str, tuple[str, ...]] = {}
+    people: int = 2
+
+
 class ApprovalPolicy(Model):
-    """The rule of one gate, resolved: which roles, who holds them, how many, how long.
+    """The rules of one gate, resolved: which roles, who holds them, how many, how long.
 
     Attributes:
         roles: any one of them entitles to decide.
         members: the people who hold each role, from ``directory``.
-        min_approvals: distinct people needed.
+        min_approvals: distinct people needed, where `rules` says nothing.
+        rules: all or any of them (`require`) must be satisfied; one person counts for one of them.
         excluded: people who may not approve: the requester.
+        authors: people who may not approve: who wrote the commit.
+        delegations: who decides for whom, and when.
+        on_call: role → people who stand in for it once the gate is escalated.
+        reminders: after how long people are reminded.
+        escalate_before: how long before it expires the gate is escalated.
+        require_verified: unsigned decisions are refused.
+        emergency: break glass; none where it is not provided for.
     """
 
     gate: str
@@ -69,6 +101,15 @@ class ApprovalPolicy(Model):
     timeout: Duration = timedelta(hours=72)
     on_timeout: OnTimeout = OnTimeout.REJECT
     excluded: tuple[str, ...] = ()
+    authors: tuple[str, ...] = ()
+    rules: tuple[ApprovalRule, ...] = ()
+    require: Requirement = Requirement.ALL
+    delegations: tuple[Delegation, ...] = ()
+    on_call: dict[str, tuple[str, ...]] = {}
+    reminders: tuple[Duration, ...] = ()
+    escalate_before: Duration | None = None
+    require_verified: bool = False
+    emergency: EmergencyPolicy | None = None
 
     def roles_of(self, person: str) -> tuple[str, ...]:
         key = identity(person)
@@ -85,18 +126,32 @@ class ApprovalRequest(Model):
     requester: str
     policy: ApprovalPolicy
     early: tuple[EarlyDecision, ...] = ()
+    facts: ApprovalFacts | None = None
+    begun: datetime | None = None
+    """When the deployment began: an older signature belongs to an earlier run of it."""
 
 
 class EarlyDecision(Model):
-    """A decision that came before its gate opened; kept for it."""
+    """A decision that came before its gate opened; kept for it.
+
+    Attributes:
+        evidence: it was read from the Git host, and needs no signature.
+    """
 
     verb: Verb
     message: DecisionMessage
     at: datetime
+    evidence: bool = False
 
 
 class Decision(Model):
-    """One decision that counted: who, in which role, when, from where, and why."""
+    """One decision that counted: who, in which role, when, from where, and why.
+
+    Attributes:
+        verified: its signature was checked; none where identities were not looked at.
+        on_behalf_of: who delegated the decision to `actor`.
+        emergency: it breaks the glass.
+    """
 
     verb: Verb
     actor: str
@@ -104,6 +159,9 @@ class Decision(Model):
     comment: str = ""
     source: str = "temporal"
     at: datetime
+    verified: bool | None = None
+    on_behalf_of: str | None = None
+    emergency: bool = False
 
 
 class ApprovalStatus(Model):
@@ -123,6 +181,9 @@ class ApprovalStatus(Model):
     decided_at: datetime | None = None
     reason: str | None = None
     time_left: Duration | None = None
+    escalated_at: datetime | None = None
+    reminders: int = 0
+    revision: int = 0
 
     @property
     def approvals_missing(self) -> int:

@@ -102,6 +102,7 @@ class CheckoutRequest(Model):
     Attributes:
         run: the workflow's run id; separate runs never share a work tree.
         reference: a tag, branch or commit.
+        since: a tag or commit; who wrote what came after it is looked up (`Checkout.authors`).
     """
 
     application: str
@@ -110,10 +111,15 @@ class CheckoutRequest(Model):
     commit: str | None = None
     version: str
     run: str
+    since: str | None = None
 
 
 class Checkout(Model):
-    """A work tree of exactly one commit on the build worker."""
+    """A work tree of exactly one commit on the build worker.
+
+    Attributes:
+        authors: email addresses of who wrote, or helped to write, what this version brings.
+    """
 
     path: str
     commit: str
@@ -122,6 +128,7 @@ class Checkout(Model):
     subject: str
     committed_at: str
     tag: str | None = None
+    authors: tuple[str, ...] = ()
 
 
 class StepRun(Model):

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from domain.analysis import NoData
 from domain.analysis.settings import AnalysisSettings
+from domain.approval_settings import ApprovalSettings, Delegation
 from domain.blue_green import BlueGreenSettings
 from domain.build import BuildDefinition
 from domain.canary import CanarySettings
@@ -20,6 +21,7 @@ from domain.environment import QueuePolicy
 from domain.feature_flags import FlagRollout
 from domain.gates import GateDefinition
 from domain.hot_upgrade import HotUpgradeSettings
+from domain.identity import Signer
 from domain.model import Model
 from domain.promotion import PromotionCriteria
 from domain.rollback_triggers import RollbackTriggers
@@ -146,6 +148,8 @@ class ApplicationSettings(Model):
 
     Attributes:
         repository: what ``git clone`` takes; credentials belong in the worker's environment.
+        project: ``owner/name`` on the Git host, whose events concern this application; by default it is read
+            from `repository`.
         tag: the tag of a version.
         image: what the pods run; the answer of the build's ``publish`` command replaces it.
         namespace: template of the namespace.
@@ -160,6 +164,7 @@ class ApplicationSettings(Model):
     """
 
     repository: str
+    project: str | None = None
     tag: Template = "v{version}"
     image: Template
     namespace: Template = "{application}-{environment}"
@@ -195,6 +200,10 @@ class EnvironmentSettings(Model):
         required_gates: in order; at most one of them manual.
         approval: the role that must approve; without it the approvers of the manual gate.
         min_approvals: distinct people needed.
+        approvals: how the gate is decided beyond that.
+        require_verified_identity: refuse decisions that are not signed (see docs/security.md).
+        operators: roles that may deploy, abort and roll back here from chat and by manual dispatch; none
+            means everybody whom the directory knows.
         rollback_strategy: what rolls back by itself while monitoring.
         monitoring: what is watched after a deployment.
         soak_duration: how long it is watched before it counts as completed.
@@ -213,6 +222,9 @@ class EnvironmentSettings(Model):
     required_gates: tuple[str, ...] = ("compile",)
     approval: str | None = None
     min_approvals: int = Field(default=1, ge=1)
+    approvals: ApprovalSettings = ApprovalSettings()
+    require_verified_identity: bool = False
+    operators: tuple[str, ...] = ()
     rollback_strategy: RollbackPolicy = RollbackPolicy.AUTOMATIC
     monitoring: MonitoringLevel = MonitoringLevel.STANDARD
     soak_duration: Duration = timedelta(minutes=5)
@@ -232,7 +244,8 @@ class SlackSettings(Model):
 
     Attributes:
         webhooks: ``deployments``, ``alerts``, ``incidents`` → ``${NAME}``.
-        channels: ``deployment_updates``, ``alerts``, ``critical`` → channel, for a bot token.
+        channels: ``deployment_updates``, ``approvals``, ``alerts``, ``critical`` → channel, for a bot token;
+            approvals go to ``deployment_updates`` where they have no channel of their own.
         api_url: of the Slack Web API, for a bot token.
     """
 
@@ -337,14 +350,58 @@ class AuditStorage(Model):
     tamper_evident: Literal[True] = True
 
 
+class Accounts(Model):
+    """Who a person is elsewhere.
+
+    Attributes:
+        github: login.
+        gitlab: user name.
+        slack: member id such as ``U012AB3CD``; without it people are found by their email address.
+    """
+
+    github: str | None = None
+    gitlab: str | None = None
+    slack: str | None = None
+
+
 class Directory(Model):
     """People and the roles they hold.
 
     Attributes:
         roles: role → people, as they sign their decisions (email addresses).
+        accounts: person → accounts at Git hosts and in Slack.
+        delegations: who decides for whom, and when.
+        on_call: role → people who stand in for it once a gate is escalated.
+        signers: name → public key of who signs decisions (see docs/security.md).
     """
 
     roles: dict[str, tuple[str, ...]] = {}
+    accounts: dict[str, Accounts] = {}
+    delegations: tuple[Delegation, ...] = ()
+    on_call: dict[str, tuple[str, ...]] = {}
+    signers: dict[str, Signer] = {}
+
+
+class GitHostSettings(Model):
+    """A Git host that shows results and is asked for reviews.
+
+    Attributes:
+        api_url: base address of its REST API.
+        url: base address of its pages.
+    """
+
+    api_url: str = "https://api.github.com"
+    url: str = "https://github.com"
+
+
+class GitHosts(Model):
+    """The Git hosts; ``GITHUB_TOKEN`` is read from the environment.
+
+    Attributes:
+        github: GitHub, or GitHub Enterprise Server.
+    """
+
+    github: GitHostSettings = GitHostSettings()
 
 
 class Configuration(Model):
@@ -366,6 +423,7 @@ class Configuration(Model):
         audit_storage: where the audit trail is kept.
         disaster_recovery_triggers: name → detection and action.
         directory: people and their roles.
+        git_hosts: where pull requests are looked up.
     """
 
     version: Literal[1] = 1
@@ -381,6 +439,7 @@ class Configuration(Model):
     audit_storage: AuditStorage = AuditStorage()
     disaster_recovery_triggers: dict[str, RecoveryTrigger] = {}
     directory: Directory = Directory()
+    git_hosts: GitHosts = GitHosts()
 
 
 ApplicationSettings.model_rebuild()

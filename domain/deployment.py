@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
@@ -94,7 +94,8 @@ class DeploymentRequest(Model):
         version: what to deploy, SemVer; its commit is the tag's unless `commit` names it.
         actor: who asks; never counted among the approvers.
         skip_tests: leave out the test gates (emergencies); needs a `reason`, and is audited.
-        approved_by: see `ApprovalEvidence`; approvals that came with the event.
+        approval: ``automatic`` takes over the reviews of the pull request the commit came by.
+        project: ``owner/name`` on the Git host; by default it is read from the application's repository.
     """
 
     application: Name
@@ -106,6 +107,8 @@ class DeploymentRequest(Model):
     reason: str | None = None
     skip_tests: Annotated[bool, BeforeValidator(_boolean)] = False
     event: DeploymentEvent | None = None
+    approval: Literal["automatic"] | None = None
+    project: str | None = None
 
     @property
     def deployment_id(self) -> str:

@@ -13,7 +13,11 @@ class NotificationType(StrEnum):
     DEPLOYMENT_COMPLETED = "deployment.completed"
     DEPLOYMENT_FAILED = "deployment.failed"
     DEPLOYMENT_REJECTED = "deployment.rejected"
+    DEPLOYMENT_PROGRESS = "deployment.progress"
     APPROVAL_REQUESTED = "approval.requested"
+    APPROVAL_REMINDER = "approval.reminder"
+    APPROVAL_ESCALATED = "approval.escalated"
+    APPROVAL_BREAK_GLASS = "approval.break_glass"
     ROLLBACK_STARTED = "rollback.started"
     ROLLBACK_COMPLETED = "rollback.completed"
     ROLLBACK_FAILED = "rollback.failed"
@@ -32,6 +36,8 @@ class Notification(Model):
 
     Attributes:
         key: names the effect (workflow id, run and step); the same key is told once.
+        thread: names the conversation it belongs to, where a channel has conversations.
+        people: who is meant, by their addresses; a channel that can mention people does.
     """
 
     key: str
@@ -39,10 +45,12 @@ class Notification(Model):
     severity: Severity
     title: str
     fields: dict[str, Any]
+    thread: str | None = None
+    people: tuple[str, ...] = ()
 
     def body(self) -> dict[str, Any]:
-        """The spec's JSON, without our key."""
-        return self.model_dump(mode="json", exclude={"key"})
+        """The spec's JSON, without what only serves its delivery."""
+        return self.model_dump(mode="json", exclude={"key", "thread", "people"})
 
 
 class Delivery(Model):
@@ -63,7 +71,11 @@ _TITLES: dict[NotificationType, tuple[str, Severity]] = {
     NotificationType.DEPLOYMENT_COMPLETED: ("Deployment Completed", Severity.INFO),
     NotificationType.DEPLOYMENT_FAILED: ("Deployment Failed", Severity.CRITICAL),
     NotificationType.DEPLOYMENT_REJECTED: ("Deployment Rejected", Severity.MEDIUM),
+    NotificationType.DEPLOYMENT_PROGRESS: ("Deployment Progress", Severity.INFO),
     NotificationType.APPROVAL_REQUESTED: ("Approval Requested", Severity.INFO),
+    NotificationType.APPROVAL_REMINDER: ("Approval Still Needed", Severity.LOW),
+    NotificationType.APPROVAL_ESCALATED: ("Approval About To Expire", Severity.HIGH),
+    NotificationType.APPROVAL_BREAK_GLASS: ("Approved By Breaking The Glass", Severity.CRITICAL),
     NotificationType.ROLLBACK_STARTED: ("Automatic Rollback Initiated", Severity.CRITICAL),
     NotificationType.ROLLBACK_COMPLETED: ("Rollback Completed", Severity.HIGH),
     NotificationType.ROLLBACK_FAILED: ("Rollback Failed", Severity.CRITICAL),
@@ -71,9 +83,23 @@ _TITLES: dict[NotificationType, tuple[str, Severity]] = {
 
 
 def notification(
-    key: str, kind: NotificationType, *, title: str | None = None, **fields: Any
+    key: str,
+    kind: NotificationType,
+    *,
+    title: str | None = None,
+    thread: str | None = None,
+    people: tuple[str, ...] = (),
+    **fields: Any,
 ) -> Notification:
     """A notification from the spec's template of its type; fields without a value are left out."""
     default, severity = _TITLES[kind]
     present = {name: value for name, value in fields.items() if value is not None}
-    return Notification(key=key, type=kind, severity=severity, title=title or default, fields=present)
+    return Notification(
+        key=key,
+        type=kind,
+        severity=severity,
+        title=title or default,
+        fields=present,
+        thread=thread,
+        people=people,
+    )
