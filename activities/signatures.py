@@ -269,13 +269,17 @@ class ConversationSignatures(ABC):
         """Tell one person alone."""
 
 
-class ApprovalSignatures(ABC):
-    """Looks up what an approval needs to know."""
+class FactsSignatures(ABC):
+    """Looks up what people want to know before they decide."""
 
     @activity.defn
     @abstractmethod
     async def look_up_facts(self, query: FactsQuery) -> LookedUp:
-        """What people want to know before they decide; what is not known is left out."""
+        """Diff, soak and address of a deployment; what is not known is left out."""
+
+
+class IdentitySignatures(ABC):
+    """Knows who may sign for whom."""
 
     @activity.defn
     @abstractmethod

@@ -1,0 +1,1 @@
+"""The webhook receiver, ``erlmcp-deploy serve`` (design, section 4: HTTP)."""

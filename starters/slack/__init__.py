@@ -1,0 +1,1 @@
+"""What people say to us in Slack: buttons, modals and the slash command (spec: Approval Workflow)."""
