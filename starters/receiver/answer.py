@@ -1,4 +1,4 @@
-"""What the receiver answers: a status and ``{"outcome","workflow_id","rule","reason"}`` (design, section 4)."""
+"""What the receiver answers: ``{"outcome","workflow_id","rule","reason"}`` (design, section 4: HTTP)."""
 
 from __future__ import annotations
 
