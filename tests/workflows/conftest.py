@@ -118,8 +118,12 @@ class Shop:
         with SqliteAuditTrail.open(self.home / "audit.db") as trail:
             return [e.event for e in trail.query(AuditQuery(deployment=deployment_id))]
 
-    def tamper_with_audit(self, deployment_id: str) -> None:
+    async def tamper_with_audit(self, deployment_id: str) -> None:
         """Change the head of a chain behind the store's back: it is not continued then."""
+        # Not in this thread: the worker, which may be in the middle of a write, needs it to finish that.
+        await asyncio.to_thread(self._tamper_with_audit, deployment_id)
+
+    def _tamper_with_audit(self, deployment_id: str) -> None:
         with sqlite3.connect(self.home / "audit.db", timeout=30) as db:
             db.execute("BEGIN IMMEDIATE")  # the worker writes too
             guards = db.execute(

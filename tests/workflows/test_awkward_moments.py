@@ -144,7 +144,7 @@ async def test_a_broken_audit_trail_does_not_stop_a_rollback(shop: Shop) -> None
     handle = await shop.start("1.1.0")
     await shop.approve(handle)
     await shop.until(handle, lambda s: s.state == "Monitoring")
-    shop.tamper_with_audit(handle.id)
+    await shop.tamper_with_audit(handle.id)
     # When it degrades
     shop.fails("monitoring of 1.1.0", "it is slow")
     shop.world.monitoring.held.discard(held)

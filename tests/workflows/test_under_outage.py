@@ -2,8 +2,8 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -133,12 +133,15 @@ async def activities_in(handle: WorkflowHandle[Any, Any]) -> list[str]:
     return [event.activity_task_scheduled_event_attributes.activity_type.name for event in history]
 
 
-@contextmanager
-def audit_outage(shop: Shop) -> Iterator[None]:
+@asynccontextmanager
+async def audit_outage(shop: Shop) -> AsyncIterator[None]:
     """Nothing can be stored meanwhile."""
-    database = sqlite3.connect(shop.home / "audit.db", isolation_level=None, timeout=60)
+    database = sqlite3.connect(
+        shop.home / "audit.db", isolation_level=None, timeout=60, check_same_thread=False
+    )
     try:
-        database.execute("BEGIN EXCLUSIVE")
+        # Not in this thread: the worker, which may be in the middle of a write, needs it to finish that.
+        await asyncio.to_thread(database.execute, "BEGIN EXCLUSIVE")
         yield
     finally:
         database.close()
@@ -202,7 +205,7 @@ async def test_what_serves_is_guarded_wherever_a_pause_meets_it(
 async def test_an_audit_outage_does_not_delay_a_rollback(shop: Shop, cause: str, reason: str) -> None:
     # Given 1.1.0, which is watched, and an audit trail that takes nothing
     handle, _ = await monitored(shop)
-    with audit_outage(shop):
+    async with audit_outage(shop):
         # When it degrades, or somebody aborts it
         if cause == "degraded":
             shop.fails("monitoring of 1.1.0", SLOW)
@@ -222,7 +225,7 @@ async def test_an_audit_outage_does_not_delay_a_rollback(shop: Shop, cause: str,
 
 async def test_an_abort_is_obeyed_although_the_audit_trail_refuses_it_for_good(shop: Shop) -> None:
     handle, _ = await monitored(shop)
-    shop.tamper_with_audit(handle.id)
+    await shop.tamper_with_audit(handle.id)
     await handle.signal("abort", ONCALL)
     ended = await shop.ended(handle)
     assert live(shop) == "1.0.0"
@@ -234,7 +237,7 @@ async def test_an_audit_outage_does_not_delay_the_rollback_of_a_canary_being_pro
     # Given a canary that is just becoming the stable version, and an audit trail that takes nothing
     handle = await upgrading_until(shop, "roll out stable")
     assert live(shop) == "1.1.0"
-    with audit_outage(shop):
+    async with audit_outage(shop):
         # When it is aborted
         await handle.signal("abort", ONCALL)
         # Then 1.0.0 is stable again while the outage lasts
