@@ -6,13 +6,14 @@ Whatever would otherwise fail at three in the morning, or let something pass unm
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 
 from pydantic import ValidationError
 
 from domain.analysis.checks import problems as analysis_problems
-from domain.approval import OnTimeout, identity
+from domain.approval import OnTimeout
+from domain.approval_checks import gate_approvals, people_and_roles
 from domain.configuration import (
     ApplicationSettings,
     Configuration,
@@ -26,7 +27,7 @@ from domain.findings import Finding, nearest
 from domain.gates import GateDefinition, GateType, OnFailure
 from domain.plan import overridden
 from domain.secrets import Path, clear_secrets
-from domain.triggers import ALL_GATES, GATE_ALIASES, SOAK_COMPLETE, TARGETS, TriggerRule
+from domain.trigger_checks import triggers
 from domain.workload import WorkloadSettings
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -37,28 +38,6 @@ _LONGEST_SUBDOMAIN = 253
 _SUFFIX = "-canary"
 """The longest that we add: ``-blue`` and ``-green`` are shorter."""
 _RECOVERY_SITE = "dr"
-_PULL_REQUEST_TYPES = (
-    "opened", "synchronize", "reopened", "closed", "edited", "ready_for_review", "converted_to_draft",
-    "labeled", "unlabeled", "review_requested", "assigned", "unassigned",
-)  # fmt: skip
-_EVENTS_OF: dict[str, tuple[str, ...]] = {
-    "deploy_dev": ("push", "pull_request", "workflow_dispatch"),
-    "deploy_staging": ("push", "pull_request", "workflow_dispatch"),
-    "deploy_production": ("push", "pull_request", "workflow_dispatch"),
-    "deploy_environment": ("workflow_dispatch",),
-    "validate_pr": ("pull_request", "push"),
-    "promote_to_staging": ("pull_request",),
-    "nightly_validation": ("schedule", "workflow_dispatch"),
-    "dependency_update": ("schedule", "workflow_dispatch"),
-}
-_FIELDS_OF: dict[str, tuple[str, ...]] = {
-    "branches": ("push", "pull_request"),
-    "paths": ("push", "pull_request"),
-    "tags": ("push",),
-    "types": ("pull_request",),
-    "inputs": ("workflow_dispatch",),
-    "cron": ("schedule",),
-}
 _SEVERITIES = ("critical", "high", "medium", "low", "info")
 _PAGERDUTY_SEVERITIES = ("critical", "error", "warning", "info")
 
@@ -71,10 +50,10 @@ def problems(configuration: Configuration) -> list[Finding]:
         _gates,
         _environments,
         _applications,
-        _triggers,
+        triggers,
         _promotions,
         _notifications,
-        _directory,
+        people_and_roles,
         _secrets,
     ):
         findings.extend(check(configuration))
@@ -141,7 +120,7 @@ def _environments(configuration: Configuration) -> Iterator[Finding]:
                 yield Finding((*path, "required_gates", index), gate, "is named twice", "name each gate once")
         gates = {g: configuration.gates[g] for g in known}
         yield from _measured(path, gates)
-        yield from _approval(configuration, name, settings, gates)
+        yield from gate_approvals(configuration, name, settings, gates)
         if settings.canary is not None and settings.canary.initial_percentage == 100:
             yield Finding(
                 (*path, "canary", "initial_percentage"), 100, "leaves nothing to compare with",
@@ -158,59 +137,6 @@ def _measured(path: Path, gates: dict[str, GateDefinition]) -> Iterator[Finding]
             yield Finding(
                 ("gates", name, "steps"), [], f"{path[1]} requires this gate, and nothing measures it",
                 "name the build steps that do, for example steps: [compile]",
-            )  # fmt: skip
-
-
-def _approval(
-    configuration: Configuration, name: str, settings: EnvironmentSettings, gates: dict[str, GateDefinition]
-) -> Iterator[Finding]:
-    path: Path = ("environments", name)
-    manual = [g for g, definition in gates.items() if definition.type is GateType.MANUAL]
-    for extra in manual[1:]:
-        yield Finding(
-            (*path, "required_gates", settings.required_gates.index(extra)), extra,
-            f"is a second manual gate, and only {manual[0]!r} would be asked",
-            "keep one, and use min_approvals for more people",
-        )  # fmt: skip
-    if not manual and settings.approval is None:
-        if settings.min_approvals > 1:
-            yield Finding(
-                (*path, "min_approvals"), settings.min_approvals, "is never asked for: there is no approval",
-                "name the role under approval, or a manual gate under required_gates",
-            )  # fmt: skip
-        return
-    if settings.approval is not None:
-        where: Path = (*path, "approval")
-        roles: tuple[str, ...] = (settings.approval,)
-    else:
-        where = ("gates", manual[0], "approvers", name)
-        roles = gates[manual[0]].approvers.get(name, ())
-    if not roles:
-        yield Finding(
-            where, None, f"nobody may approve {name}",
-            f"name a role under environments.{name}.approval or gates.{manual[0]}.approvers.{name}",
-        )  # fmt: skip
-        return
-    directory = configuration.directory.roles
-    people = {identity(p) for r in roles for p in directory.get(r, ()) if identity(p)}
-    if not people:
-        for role in roles:
-            yield Finding(
-                ("directory", "roles", role), list(directory[role]) if role in directory else None,
-                f"nobody holds the role that must approve {name}",
-                f"list the people, for example directory: {{roles: {{{role}: [alice@example.com]}}}}",
-            )  # fmt: skip
-    elif len(people) < settings.min_approvals:
-        yield Finding(
-            (*path, "min_approvals"), settings.min_approvals,
-            f"is more than there are people with the role {' or '.join(roles)}: {len(people)}",
-            f"write at most {len(people)}, or add people under directory.roles.{roles[0]}",
-        )  # fmt: skip
-    for role in roles:
-        if people and role not in directory:
-            yield Finding(
-                where, role, "is no role of the directory",
-                f"add directory.roles.{role}; {nearest(role, directory)}",
             )  # fmt: skip
 
 
@@ -460,102 +386,7 @@ def _watched(
         )  # fmt: skip
 
 
-# Triggers and promotions
-
-
-def _triggers(configuration: Configuration) -> Iterator[Finding]:
-    steps = {s for a in configuration.applications.values() for s in a.build.steps}
-    gates = {
-        *configuration.gates, *steps, *GATE_ALIASES, ALL_GATES,
-        *(f"{e}{SOAK_COMPLETE}" for e in configuration.environments),
-    }  # fmt: skip
-    for name, rule in configuration.triggers.items():
-        path: Path = ("triggers", name)
-        for index, gate in enumerate(rule.gates):
-            if gate not in gates:
-                yield Finding(
-                    (*path, "gates", index), gate, "is neither a gate nor a step", nearest(gate, gates)
-                )
-        yield from _event(path, rule)
-        target = TARGETS.get(rule.action)
-        if target is not None and target not in configuration.environments:
-            yield Finding(
-                (*path, "action"), rule.action, f"there is no environment {target!r}",
-                f"add it, choose another action, or write triggers.{name}: null",
-            )  # fmt: skip
-        if rule.action == "deploy_environment":
-            yield from _dispatch(path, rule, configuration.environments)
-        yield from _inputs(path, rule)
-
-
-def _event(path: Path, rule: TriggerRule) -> Iterator[Finding]:
-    event = rule.trigger.event
-    if event not in _EVENTS_OF[rule.action]:
-        yield Finding(
-            (*path, "trigger", "event"), event, f"cannot start {rule.action}",
-            f"write {' or '.join(_EVENTS_OF[rule.action])}",
-        )  # fmt: skip
-    for field, events in _FIELDS_OF.items():
-        if (value := getattr(rule.trigger, field)) and event not in events:
-            yield Finding(
-                (*path, "trigger", field), value if isinstance(value, str) else None,
-                f"is never looked at for the event {event}",
-                f"remove it, it belongs to {' and '.join(events)}",
-            )  # fmt: skip
-    if event == "schedule" and rule.trigger.cron is None:
-        yield Finding(
-            (*path, "trigger", "cron"), None, "a schedule needs a time", "write for example '0 2 * * *'"
-        )
-    for index, kind in enumerate(rule.trigger.types):
-        if kind not in _PULL_REQUEST_TYPES:
-            yield Finding(
-                (*path, "trigger", "types", index), kind, "is no type of a pull request event",
-                nearest(kind, _PULL_REQUEST_TYPES),
-            )  # fmt: skip
-    deploys = rule.action in TARGETS
-    if deploys and event == "push" and not rule.trigger.branches and not rule.trigger.tags:
-        yield Finding(
-            (*path, "trigger", "branches"), None, f"a push of any branch would {rule.action}",
-            "name branches or tags; write ['**'] if every branch is meant",
-        )  # fmt: skip
-    if deploys and event == "pull_request" and (rule.condition or "").split() != ["merged", "==", "true"]:
-        yield Finding(
-            (*path, "condition"), rule.condition, "would deploy pull requests that were not merged",
-            "write condition: merged == true",
-        )  # fmt: skip
-
-
-def _dispatch(path: Path, rule: TriggerRule, environments: Collection[str]) -> Iterator[Finding]:
-    for name in ("environment", "version"):
-        field = rule.trigger.inputs.get(name)
-        if field is None or not field.required:
-            yield Finding(
-                (*path, "trigger", "inputs", name), None, "deploy_environment cannot do without this input",
-                f"add {name}: {{required: true}}",
-            )  # fmt: skip
-    environment = rule.trigger.inputs.get("environment")
-    for index, option in enumerate(environment.options if environment else ()):
-        if option not in environments:
-            yield Finding(
-                (*path, "trigger", "inputs", "environment", "options", index), option, "is no environment",
-                nearest(option, environments),
-            )  # fmt: skip
-
-
-def _inputs(path: Path, rule: TriggerRule) -> Iterator[Finding]:
-    for name, field in rule.trigger.inputs.items():
-        where: Path = (*path, "trigger", "inputs", name)
-        if (field.type == "choice") != bool(field.options):
-            yield Finding(
-                (*where, "options"), list(field.options), "options and type: choice go together",
-                "give a choice its options, and options the type choice",
-            )  # fmt: skip
-        kinds = {"boolean": isinstance(field.default, bool), "choice": field.default in field.options}
-        if field.default is not None and not kinds.get(field.type, isinstance(field.default, str)):
-            yield Finding(
-                (*where, "default"), field.default, f"is no {field.type} of this input",
-                "write true or false" if field.type == "boolean" else "write one of its values",
-            )  # fmt: skip
+# Promotions
 
 
 def _promotions(configuration: Configuration) -> Iterator[Finding]:
@@ -603,16 +434,6 @@ def _notifications(configuration: Configuration) -> Iterator[Finding]:
                 yield Finding(
                     (*path, "email", "recipients", group, index), address, "is no email address",
                     "write for example oncall@example.com",
-                )  # fmt: skip
-
-
-def _directory(configuration: Configuration) -> Iterator[Finding]:
-    for role, people in configuration.directory.roles.items():
-        for index, person in enumerate(people):
-            if not identity(person):
-                yield Finding(
-                    ("directory", "roles", role, index), person, "is nobody",
-                    "write how the person signs, for example alice@example.com",
                 )  # fmt: skip
 
 

@@ -59,6 +59,20 @@ def commit_prefix(version: str) -> str | None:
     return match.group(1) if match else None
 
 
+def version_of_tag(template: str, tag: str, **names: str) -> str | None:
+    """What stands for ``{version}`` in a tag that is made by the template; none if it is made otherwise.
+
+    It need not be a version: ``v1.0`` has ``1.0`` by ``v{version}``.
+    """
+    before, *after = (re.escape(part) for part in template.format(**names, version="\0").split("\0"))
+    if not after:
+        return None
+    first, *repeated = after
+    pattern = f"{before}(?P<version>.+){first}" + "".join(f"(?P=version){part}" for part in repeated)
+    match = re.fullmatch(pattern, tag)
+    return match["version"] if match else None
+
+
 def is_newer(version: str, than: str) -> bool:
     """Whether SemVer orders `version` after `than`."""
     return bool(parse_version(version) > parse_version(than))

@@ -34,6 +34,8 @@ SOAK_COMPLETE = "_soak_complete"
 """In a trigger's ``gates``: ``staging_soak_complete`` asks for a completed soak in staging."""
 GATE_ALIASES: dict[str, str] = {"security_scan": "security"}
 """Names the specification uses in triggers for gates or steps it defines under another name."""
+REASON = "reason"
+"""An input that every manual dispatch may have: why. Whoever skips tests must say it."""
 
 _CONDITION = re.compile(r"\s*([a-z_][a-z0-9_.]*)\s*(==|!=)\s*([A-Za-z0-9_./-]+)\s*")
 _MACROS = frozenset({"@hourly", "@daily", "@weekly", "@monthly", "@yearly"})
@@ -112,7 +114,7 @@ def _checked_condition(text: str) -> str:
 
 
 class InputDefinition(Model):
-    """A typed input of a manual dispatch.
+    """A typed input of a manual dispatch; ``reason`` may be given without being named here.
 
     Attributes:
         description: what the person who fills it in reads.
@@ -130,13 +132,16 @@ class InputDefinition(Model):
 
 
 class EventFilter(Model):
-    """What an event must look like; globs match whole path segments.
+    """What an event must look like. Globs match whole path segments: ``*`` within one, ``**`` any number of
+    them, ``!`` in front takes back what globs before it have taken.
 
     Attributes:
         event: its type.
         branches: globs of the branch that was pushed, or that a pull request goes into; none = every branch.
-        paths: globs of changed files, one of which must match; none = every file.
-        tags: globs of the tag that was pushed; a rule with tags ignores branches' pushes.
+        paths: globs of changed files, one of which must match; none = every file. Where the host does not
+            list the files (pull requests, very long pushes), they are not looked at.
+        tags: globs of the tag that was pushed; a rule with tags and no branches ignores branches' pushes, one
+            without tags ignores tags.
         types: of a pull request: opened, synchronize, reopened, closed …
         inputs: of a manual dispatch.
         cron: when a schedule fires, five fields in UTC.
@@ -157,9 +162,13 @@ class TriggerRule(Model):
     Attributes:
         trigger: the event.
         action: what it starts.
-        approval: ``automatic`` takes over the approval of the pull request the commit came by.
-        condition: on one field of the event, such as ``merged == true``.
+        approval: ``automatic`` takes over the approval of the pull request the commit came by; ``none`` asks
+            for none, and waives none that the environment asks for.
+        condition: on one field of the event, such as ``merged == true``: merged, action, fork, number,
+            branch, tag, actor, workflow, or an input as ``inputs.environment``.
         gates: what must have passed: gates, steps, ``all_quality_gates``, ``staging_soak_complete``.
+        forks: validate pull requests from forks as well: code of people who may not push here then runs on
+            the build workers.
     """
 
     trigger: EventFilter
@@ -167,3 +176,4 @@ class TriggerRule(Model):
     approval: Literal["none", "automatic", "required"] | None = None
     condition: Annotated[str, AfterValidator(_checked_condition)] | None = None
     gates: tuple[str, ...] = ()
+    forks: bool = False
