@@ -16,7 +16,15 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from activities.errors import FORBIDDEN, INVALID_CONFIGURATION, INVALID_INPUT, NOT_FOUND, UNAVAILABLE, fail
+from activities.errors import (
+    FORBIDDEN,
+    INVALID_CONFIGURATION,
+    INVALID_INPUT,
+    NOT_FOUND,
+    REFUSED,
+    UNAVAILABLE,
+    fail,
+)
 from activities.file_lock import file_lock
 from activities.processes import CannotStartError, ProcessResult, run_process
 from activities.redaction import Redactor
@@ -26,9 +34,14 @@ from domain.version import commit_prefix
 _NETWORK_TIMEOUT = timedelta(minutes=30)
 _LOCAL_TIMEOUT = timedelta(minutes=10)
 _OUTPUT_LIMIT = 1_000_000
+_MOST_COMMITS = 1000
+_MOST_AUTHORS = 1000
+_LONGEST_ADDRESS = 254
 _SCP_LIKE = re.compile(r"[\w.-]+@[\w.-]+:(?!//)\S+")
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 _FULL_COMMIT = re.compile(r"[0-9a-f]{40}")
+_LEGAL_REFERENCE = re.compile(r"(?!-)(?!.*(?:\.\.|@\{))[^\s~^:?*\[\\\x00-\x1f\x7f]+", re.DOTALL)
+_CONTACT = re.compile(r"[^<>]*<([^<>]+)>\s*")
 _INHERITED = ("PATH", "HOME", "USER", "TMPDIR", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 _FORBIDDEN = re.compile(
@@ -110,7 +123,9 @@ class Repositories:
         async with file_lock(self._lock(mirror)):
             if not await self._is_clean(tree, commit):
                 await self._make(request.repository, mirror, commit, tree)
-        return await self._describe(request, commit, tree)
+            authors = await self._authors(request, mirror, commit, tree)
+        checkout = await self._describe(request, commit, tree)
+        return checkout.model_copy(update={"authors": authors})
 
     async def find_version(self, tree: Path, version: str, tags: Sequence[str]) -> str | None:
         """The commit of an earlier version: the one its name holds, or that of the first tag there is."""
@@ -177,6 +192,79 @@ class Repositories:
             committed_at=committed_at,
             tag=name if tagged else None,
         )
+
+    async def _authors(
+        self, request: CheckoutRequest, mirror: Path, commit: str, tree: Path
+    ) -> tuple[str, ...]:
+        """Addresses of who wrote, or helped to write, what came with a commit.
+
+        The repository's mailmap adds addresses and takes none away: those who write it must not be able to
+        write themselves out of the list.
+
+        Raises:
+            ApplicationError: Refused, if so much is written there that authors could hide in it.
+        """
+        source = mirror if mirror.is_dir() and await self._has(mirror, commit) else tree
+        for span in await self._spans(request, source, commit):
+            shown = await self._git(
+                source,
+                *_mailmap(commit),
+                "log",
+                "--no-show-signature",
+                "--encoding=UTF-8",
+                f"--max-count={_MOST_COMMITS}",
+                "-z",
+                "--format=%ae%x00%aE%x00%(trailers:key=Co-authored-by,valueonly,unfold,separator=%x00)",
+                *span,
+                "--",
+            )
+            found = _addresses(_text(shown).split("\x00"))
+            if shown.status == 0 and (shown.output is None or len(found) > _MOST_AUTHORS):
+                fail(
+                    REFUSED,
+                    f"the commits up to {commit} name more than {_MOST_AUTHORS} authors: look at the"
+                    " Co-authored-by lines of their messages",
+                )
+            if shown.status == 0 and found:
+                return await self._mapped(source, commit, found)
+        return ()
+
+    async def _spans(self, request: CheckoutRequest, source: Path, commit: str) -> list[tuple[str, ...]]:
+        """What to ask ``git log`` for, the first that finds something counts."""
+        spans: list[tuple[str, ...]] = []
+        if request.since and (since := await self._since(request, source)):
+            spans.append((f"{since}..{commit}",))
+        if await self._peeled(source, f"{commit}^2"):
+            spans.append((f"{commit}^1..{commit}",))
+        return [*spans, ("--no-walk", commit)]
+
+    async def _since(self, request: CheckoutRequest, source: Path) -> str | None:
+        """The commit of the version before; none if the repository does not know it."""
+        name = request.since or ""
+        if not _LEGAL_REFERENCE.fullmatch(name):
+            return None
+        tag = name if name.startswith("refs/tags/") else f"refs/tags/{name}"
+        if found := await self._peeled(source, tag) or await self._abbreviated(source, name):
+            return found
+        if source == self._mirror(request.repository):
+            # The tag may be newer than the mirror, which needs no update to find a commit that it has.
+            await self._update(request.repository, source)
+        return await self._peeled(source, tag) or await self._abbreviated(source, name)
+
+    async def _abbreviated(self, repository: Path, wanted: str) -> str | None:
+        if not _COMMIT.fullmatch(wanted):
+            return None
+        listed = await self._git(repository, "rev-parse", f"--disambiguate={wanted}")
+        found = [commit for commit in _text(listed).split() if await self._has(repository, commit)]
+        return found[0] if len(found) == 1 else None
+
+    async def _mapped(self, source: Path, commit: str, addresses: Sequence[str]) -> tuple[str, ...]:
+        """The addresses, and what the mailmap makes of them."""
+        contacts = [f"<{address}>" for address in addresses]
+        mapped = await self._git(source, *_mailmap(commit), "check-mailmap", *contacts)
+        others = _addresses(_text(mapped).splitlines()) if mapped.status == 0 else []
+        known = {address.casefold() for address in addresses}
+        return (*addresses, *(o for o in others if o.casefold() not in known))
 
     async def _referenced(self, request: CheckoutRequest, mirror: Path) -> str:
         reference, repository = request.reference, request.repository
@@ -347,20 +435,32 @@ def _is_loopback(host: str) -> bool:
 
 
 def _check_reference(reference: str) -> None:
-    if (
-        not reference
-        or reference.startswith("-")
-        or re.search(r"[\s~^:?*\[\\\x00-\x1f\x7f]|\.\.|@\{", reference)
-    ):
+    if not _LEGAL_REFERENCE.fullmatch(reference):
         fail(
             INVALID_INPUT,
             f"{reference!r} is no legal name of a tag, branch or commit: correct `ref` or the tag",
         )
 
 
+def _mailmap(commit: str) -> tuple[str, str]:
+    """The mailmap of the commit itself: a mirror has no work tree to find one in."""
+    return "-c", f"mailmap.blob={commit}:.mailmap"
+
+
+def _addresses(tokens: Sequence[str]) -> list[str]:
+    """Distinct addresses among addresses, contacts and whatever else people write in trailers."""
+    found: dict[str, str] = {}
+    for token in tokens:
+        contact = _CONTACT.fullmatch(token)
+        address = _printable(token if contact is None else contact[1], _LONGEST_ADDRESS + 1)
+        if "@" in address and len(address) <= _LONGEST_ADDRESS and not re.search(r"[\s<>]", address):
+            found.setdefault(address.casefold(), address)
+    return list(found.values())
+
+
 def _text(result: ProcessResult) -> str:
     return (result.output or b"").decode(errors="replace").strip()
 
 
-def _printable(text: str) -> str:
-    return "".join(c for c in text if c.isprintable()).strip()[:200]
+def _printable(text: str, limit: int = 200) -> str:
+    return "".join(c for c in text if c.isprintable()).strip()[:limit]

@@ -12,7 +12,7 @@ class EvidenceQuery(Model):
 
     Attributes:
         project: ``owner/name`` on the Git host; none derives it from the application's repository.
-        branch: that the pull request must have been merged into; none accepts every branch.
+        branch: that the pull request must have been merged into; none means the project's default branch.
     """
 
     application: str

@@ -27,6 +27,7 @@ class Answer:
     status: int
     content_type: str
     body: bytes
+    headers: httpx.Headers
 
 
 async def fetch(
@@ -49,7 +50,7 @@ async def fetch(
                 if len(body) > limit:
                     raise FetchError(f"the answer is longer than {limit // 1024} KiB")
             kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-            return Answer(answer.status_code, kind, bytes(body))
+            return Answer(answer.status_code, kind, bytes(body), answer.headers)
     except (TimeoutError, httpx.TimeoutException):
         raise FetchError(f"no answer within {format_duration(timeout)}") from None
     except httpx.ConnectError:

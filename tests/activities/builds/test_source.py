@@ -91,6 +91,7 @@ async def test_a_tag_leads_to_its_commit(
         subject="feat: first",
         committed_at="2026-01-05T12:00:00+00:00",
         tag="v1.0.0",
+        authors=("ada@example.com",),
     )
     assert (tmp_path / "tree" / "text").read_text() == "first"
     assert git(tmp_path / "tree", "status", "--porcelain") == ""
