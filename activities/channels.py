@@ -1,4 +1,4 @@
-"""The port through which people are told (spec: Notification Channels); one adapter per outside system."""
+"""The ports through which people are told (spec: Notification Channels); one adapter per outside system."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime
 from string import Template
 from typing import Protocol
 
+from domain.approval_card import ApprovalCard, PersonalAnswer
 from domain.notification import Delivery, Notification
 
 
@@ -23,11 +24,28 @@ class NotificationChannel(Protocol):
 
         Returns:
             One delivery per destination. A destination that is not configured, or that will never accept
-            the message, is a delivery with ``delivered=False`` and the reason.
+            the message, is a delivery with ``delivered=False`` and the reason. A type that this channel does
+            not tell of has none.
 
         Raises:
             ApplicationError: Unavailable, if another attempt can help.
         """
+        ...
+
+
+class ConversationChannel(Protocol):
+    """One way to talk with people.
+
+    Its methods return no delivery where they have nothing to do, and raise ApplicationError, Unavailable, if
+    another attempt can help.
+    """
+
+    async def show_approval(self, card: ApprovalCard) -> tuple[Delivery, ...]:
+        """Show an approval, or bring what is shown up to date."""
+        ...
+
+    async def answer_person(self, answer: PersonalAnswer) -> tuple[Delivery, ...]:
+        """Tell one person alone, if they spoke to us here."""
         ...
 
 

@@ -95,6 +95,14 @@ class EffectsLedger:
             (outcome, key, channel),
         )
 
+    async def revise(self, key: str, channel: str, outcome: str) -> None:
+        """Write down how an effect that changes stands now; the latest outcome stays."""
+        await self._write(
+            "INSERT INTO effects VALUES (?, ?, 'done', ?, ?)"
+            " ON CONFLICT DO UPDATE SET state = 'done', outcome = excluded.outcome",
+            (key, channel, datetime.now(UTC).isoformat(), outcome),
+        )
+
     async def withdraw(self, key: str, channel: str) -> None:
         """Strike out an intent that certainly had no effect."""
         await self._write(
