@@ -33,7 +33,7 @@ from domain.identity import Identification, IdentityQuery
 from domain.liveness import LivenessQuery, LivenessReport
 from domain.notification import Notification, NotificationReceipt
 from domain.plan import DeploymentPlan
-from domain.validation import ValidationPlan, ValidationRequest
+from domain.validation import Claim, Rivals, ValidationPlan, ValidationRequest
 from domain.workload import (
     ReleaseApply,
     ReleaseQuery,
@@ -63,6 +63,15 @@ class ValidationSignatures(ABC):
     @abstractmethod
     async def resolve_validation_plan(self, request: ValidationRequest) -> ValidationPlan:
         """The plan for a validation; InvalidInput or InvalidConfiguration if there can be none."""
+
+
+class RivalSignatures(ABC):
+    """Knows which validations run."""
+
+    @activity.defn
+    @abstractmethod
+    async def supersede_rivals(self, claim: Claim) -> Rivals:
+        """Tell older validations of the same pull request that they are outdated; is there a newer one?"""
 
 
 class TurnSignatures(ABC):

@@ -10,12 +10,14 @@ from datetime import timedelta
 from typing import Any
 
 from domain.analysis.settings import AnalysisSettings
-from domain.approval import ApprovalPolicy
+from domain.approval import ApprovalPolicy, EmergencyPolicy, identity
+from domain.approval_settings import ApprovalSettings
 from domain.build import BuildDefinition, StepDefinition
 from domain.compliance import Checklist
 from domain.configuration import (
     ApplicationSettings,
     Configuration,
+    Directory,
     EnvironmentSettings,
     HealthSettings,
     MetricSettings,
@@ -25,6 +27,7 @@ from domain.gates import GateDefinition, GateType
 from domain.merging import overlay
 from domain.model import Model
 from domain.rollback_triggers import RollbackTriggers
+from domain.version import commit_prefix
 from domain.workload import WorkloadSettings, WorkloadTarget
 
 APPROVAL_TIMEOUT = timedelta(hours=72)
@@ -36,7 +39,11 @@ class UnknownNameError(ValueError):
 
 
 class DeploymentPlan(Model):
-    """Everything a deployment needs to know, resolved."""
+    """Everything a deployment needs to know, resolved.
+
+    Attributes:
+        tag: of this version; `any_tag` is the template for others, with ``{version}``.
+    """
 
     application: str
     environment: str
@@ -53,6 +60,7 @@ class DeploymentPlan(Model):
     metrics: MetricSettings
     triggers: RollbackTriggers
     analysis: AnalysisSettings = AnalysisSettings()
+    any_tag: str | None = None
 
     @property
     def automated_gates(self) -> tuple[str, ...]:
@@ -70,6 +78,12 @@ class DeploymentPlan(Model):
         return waits + sum(
             (flag.step_duration * len(flag.steps) for flag in settings.feature_flags), timedelta()
         )
+
+    def reference_of(self, version: str) -> str | None:
+        """What names another version in the repository: its tag, or its commit if it has none."""
+        if self.any_tag is None:
+            return None
+        return commit_prefix(version) or self.any_tag.format(version=version)
 
     def steps_of(self, gate: str) -> dict[str, StepDefinition]:
         return {name: self.build.steps[name] for name in self.gates[gate].steps if name in self.build.steps}
@@ -108,7 +122,7 @@ def resolve_plan(configuration: Configuration, request: DeploymentRequest) -> De
         repository=application.repository,
         tag=application.tag.format(**names),
         image=application.image.format(**names),
-        build=_build(application, health, metrics),
+        build=build_definition(application, health, metrics),
         gates={name: configuration.gates[name] for name in environment.required_gates},
         checklist=configuration.pre_deployment_compliance,
         approval=approval_policy(configuration, environment, request),
@@ -117,6 +131,19 @@ def resolve_plan(configuration: Configuration, request: DeploymentRequest) -> De
         metrics=_filled_metrics(metrics, names),
         triggers=configuration.automatic_rollback_triggers,
         analysis=application.analysis,
+        any_tag=application.tag.format(**{**names, "version": "{version}"}),
+    )
+
+
+def tests_must_run(configuration: Configuration, request: DeploymentRequest) -> str | None:
+    """Why this person may not skip the tests here, where roles are named for it; none if they may."""
+    roles = configuration.environments[request.environment].approvals.emergency_roles
+    holders = {identity(p) for role in roles for p in configuration.directory.roles.get(role, ())}
+    if not request.skip_tests or not roles or identity(request.actor) in holders:
+        return None
+    return (
+        f"in {request.environment} it takes one of the roles {', '.join(roles)}, which {request.actor} does "
+        "not hold; ask somebody who does"
     )
 
 
@@ -152,7 +179,7 @@ def overridden(
     return workload, health, metrics
 
 
-def _build(
+def build_definition(
     application: ApplicationSettings, health: HealthSettings | None, metrics: MetricSettings
 ) -> BuildDefinition:
     """The build, with the repository's documents told to the step that inspects them."""
@@ -189,7 +216,10 @@ def _filled_metrics(metrics: MetricSettings, names: dict[str, str]) -> MetricSet
 def approval_policy(
     configuration: Configuration, environment: EnvironmentSettings, request: DeploymentRequest
 ) -> ApprovalPolicy | None:
-    """Who must approve here: the ``approval`` role, or the manual gate's approvers; none if neither."""
+    """Who must approve here: by the rules of ``approvals``, else the ``approval`` role, else the manual
+    gate's approvers; none if neither a role nor a gate asks for it. Who wrote what is deployed is not known
+    yet: see `with_authors`.
+    """
     gate = next(
         (n for n in environment.required_gates if configuration.gates[n].type is GateType.MANUAL), None
     )
@@ -197,15 +227,47 @@ def approval_policy(
         return None
     name = gate or "manual_approval"
     definition = configuration.gates.get(name, GateDefinition(type=GateType.MANUAL))
-    roles = (
-        (environment.approval,) if environment.approval else definition.approvers.get(request.environment, ())
-    )
+    approvals, directory = environment.approvals, configuration.directory
+    if approvals.rules:
+        roles = tuple(dict.fromkeys(role for rule in approvals.rules for role in rule.roles))
+    elif environment.approval:
+        roles = (environment.approval,)
+    else:
+        roles = definition.approvers.get(request.environment, ())
+    members = {role: directory.roles.get(role, ()) for role in roles}
+    holders = {identity(p) for people in members.values() for p in people}
+    timeout = definition.timeout if "timeout" in definition.model_fields_set else APPROVAL_TIMEOUT
     return ApprovalPolicy(
         gate=name,
         roles=roles,
-        members={role: configuration.directory.roles.get(role, ()) for role in roles},
+        members=members,
         min_approvals=environment.min_approvals,
-        timeout=definition.timeout if "timeout" in definition.model_fields_set else APPROVAL_TIMEOUT,
+        timeout=timeout,
         on_timeout=definition.on_timeout,
-        excluded=(request.actor,),
+        excluded=(request.actor,) if "requester" in approvals.exclude else (),
+        exclude_authors="author" in approvals.exclude,
+        rules=approvals.rules,
+        require=approvals.require,
+        delegations=tuple(d for d in directory.delegations if identity(d.person) in holders),
+        on_call={role: directory.on_call[role] for role in roles if role in directory.on_call},
+        reminders=approvals.reminders,
+        escalate_before=_escalation(approvals, timeout),
+        require_verified=environment.require_verified_identity,
+        emergency=_emergency(approvals, directory),
     )
+
+
+def _escalation(approvals: ApprovalSettings, timeout: timedelta) -> timedelta | None:
+    """The default is meant for days; a gate of hours is escalated when half of its time is over."""
+    before = approvals.escalate_before
+    if before is None or "escalate_before" in approvals.model_fields_set or before < timeout:
+        return before
+    return timeout / 2
+
+
+def _emergency(approvals: ApprovalSettings, directory: Directory) -> EmergencyPolicy | None:
+    roles = approvals.emergency_roles
+    if not roles:
+        return None
+    members = {role: directory.roles.get(role, ()) for role in roles}
+    return EmergencyPolicy(roles=roles, members=members, people=approvals.emergency_people)

@@ -19,6 +19,7 @@ from domain.canary import CanaryStatus
 from domain.deployment import DeploymentStatus
 from domain.environment import EnvironmentRecord
 from domain.rollback import RollbackStatus
+from domain.validation import ValidationStatus
 from starters import github_actions
 from starters.connection import command, connect, workflow_url
 from starters.deploy import EXIT_CODES, Started, see_through
@@ -33,6 +34,7 @@ from starters.rendering import (
     environment_view,
     pending_table,
     rollback_view,
+    validation_view,
 )
 from starters.target import (
     ApplicationOption,
@@ -90,6 +92,7 @@ def _reader(workflow_id: str) -> Callable[[Client, Screen, str], Any]:
         "approval": _show_approval,
         "canary": _show_canary,
         "rollback": _show_rollback,
+        "validation": _show_validation,
     }
     kind = workflow_id.partition(":")[0]
     if kind not in readers:
@@ -144,6 +147,12 @@ async def _show_rollback(client: Client, screen: Screen, workflow_id: str) -> No
     found = await _read(client, screen, workflow_id, RollbackStatus)
     if found is not None:
         screen.show(rollback_view(found, datetime.now(UTC)))
+
+
+async def _show_validation(client: Client, screen: Screen, workflow_id: str) -> None:
+    found = await _read(client, screen, workflow_id, ValidationStatus)
+    if found is not None:
+        screen.show(validation_view(found, datetime.now(UTC)))
 
 
 async def _show_environment(client: Client, screen: Screen, workflow_id: str) -> None:

@@ -17,7 +17,11 @@ from activities.audit import AuditActivities
 from activities.audit_sqlite import SqliteAuditStore
 from activities.builds import BuildActivities
 from activities.configuration import load_configuration
+from activities.conversations import ConversationActivities
+from activities.facts import FactsActivities
+from activities.github import GitHostActivities
 from activities.hooks import HookActivities
+from activities.identity import IdentityActivities
 from activities.kubernetes import ClusterConnection, KubernetesActivities
 from activities.kubernetes.colours import ColourActivities
 from activities.kubernetes.flags import FlagActivities
@@ -29,6 +33,7 @@ from activities.otp import NodeActivities
 from activities.plans import PlanActivities
 from activities.slack import SlackChannel
 from activities.turns import TurnActivities
+from activities.validations import RivalActivities
 from activities.watching import WatchActivities
 from domain.configuration import Configuration
 from workers.settings import Role, WorkerSettings
@@ -38,6 +43,7 @@ from workflows.deployment import DeploymentWorkflow
 from workflows.effects import BUILDS_QUEUE, DEPLOYMENTS_QUEUE
 from workflows.environment import EnvironmentWorkflow
 from workflows.rollback import RollbackWorkflow
+from workflows.validation import ValidationWorkflow
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +53,7 @@ WORKFLOWS = (
     CanaryWorkflow,
     RollbackWorkflow,
     EnvironmentWorkflow,
+    ValidationWorkflow,
 )
 PASSED_THROUGH = ("domain", "activities", "pydantic", "pydantic_core", "annotated_types", "semver")
 """Modules that the workflow sandbox does not load anew: immutable models and declarations."""
@@ -127,6 +134,7 @@ async def compose(
                 ledger,
                 environment=environment,
                 production=[n for n, e in configuration.environments.items() if e.production],
+                directory=configuration.directory,
             )
             workers.append(
                 Worker(
@@ -137,6 +145,7 @@ async def compose(
                     activities=activities_of(
                         PlanActivities(settings.config),
                         TurnActivities(client, DEPLOYMENTS_QUEUE),
+                        RivalActivities(client),
                         cluster,
                         watching,
                         colours,
@@ -145,6 +154,10 @@ async def compose(
                         nodes,
                         HookActivities(settings.hooks, ledger, jobs, environment=environment),
                         NotificationActivities([slack]),
+                        ConversationActivities([slack]),
+                        FactsActivities(client, settings.config, environment=environment),
+                        IdentityActivities(settings.config),
+                        GitHostActivities(http, settings.config, environment=environment),
                         AuditActivities(store),
                     ),
                     max_concurrent_activities=settings.concurrent_activities,

@@ -1,4 +1,4 @@
-"""The part of a deployment that runs on a build worker: checkout, measured steps, release.
+"""What runs on a build worker: checkout and measured steps, and a deployment's release.
 
 A checkout lives on one machine, so everything after it goes to that worker's own queue. If the worker
 is lost, the run starts again elsewhere: reserve, check out, compile, and then the step that was lost.
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType, is_cancelled_exception
 from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
 from activities.errors import WORKSPACE_LOST
 from activities.signatures import BuildSignatures
 from domain.build import (
+    BuildDefinition,
     Checkout,
     CheckoutRequest,
     ReleaseArtefact,
@@ -38,14 +40,34 @@ T = TypeVar("T")
 CHECKOUT_LIMIT = timedelta(minutes=15)
 MOVES_LIMIT = 5
 """Build workers a run may lose before it gives up."""
+CANCELLED_IS_NO_RESULT = "cancelled-is-no-result"
+"""Patch: a step that was cancelled with its run has not failed."""
 
 
-class BuildSite:
+@dataclass(frozen=True)
+class Source:
+    """What a run checks out and measures.
+
+    Attributes:
+        holder: workflow id of the run, whom a build worker is reserved for.
+        reference: a tag, branch or commit; `commit` goes before it.
+        version: what the steps are told.
+    """
+
+    holder: str
+    application: str
+    version: str
+    repository: str
+    reference: str
+    commit: str | None
+    build: BuildDefinition
+
+
+class MeasuringSite:
     """The build worker and checkout of one run."""
 
-    def __init__(self, plan: DeploymentPlan, request: DeploymentRequest) -> None:
-        self._plan = plan
-        self._request = request
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self._workspace: Workspace | None = None
         self._checkout: Checkout | None = None
         self._moves = 0
@@ -70,7 +92,7 @@ class BuildSite:
         """Run a step once; gates that share a step share its report."""
         if name in self._reports:
             return self._reports[name]
-        step = self._plan.build.steps[name]
+        step = self._source.build.steps[name]
         timeout = min(step.timeout, limit)
 
         async def run(workspace: Workspace) -> StepReport:
@@ -80,8 +102,8 @@ class BuildSite:
                     name=name,
                     step=step,
                     checkout=self.checkout,
-                    application=self._request.application,
-                    version=self._request.version,
+                    application=self._source.application,
+                    version=self._source.version,
                     previous_version=self.previous_version,
                     timeout=timeout,
                 ),
@@ -93,33 +115,11 @@ class BuildSite:
         try:
             report = await self._on_worker(run)
         except ActivityError as error:
-            if isinstance(root_cause(error), asyncio.CancelledError):
+            if is_cancelled_exception(error) and workflow.patched(CANCELLED_IS_NO_RESULT):
                 raise
             report = StepReport(step=name, measured=False, reason=reason_of(error))
         self._reports[name] = report
         return report
-
-    async def build_release(self) -> ReleaseArtefact:
-        """Build the release and keep its artefact."""
-        release = self._plan.build.release
-
-        async def run(workspace: Workspace) -> ReleaseArtefact:
-            return await workflow.execute_activity_method(
-                BuildSignatures.build_release,
-                ReleaseRun(
-                    release=release,
-                    checkout=self.checkout,
-                    application=self._request.application,
-                    version=self._request.version,
-                    image=self._plan.image,
-                    upgrade_from=self.previous_version if self._plan.settings.hot_upgrade else None,
-                ),
-                task_queue=workspace.queue,
-                summary=f"build release {self._request.version}",
-                **effects.build(release.timeout),
-            )
-
-        return await self._on_worker(run)
 
     async def _on_worker(self, work: Callable[[Workspace], Awaitable[T]]) -> T:
         while True:
@@ -136,7 +136,7 @@ class BuildSite:
             if self._workspace is None:
                 self._workspace = await workflow.execute_activity_method(
                     BuildSignatures.reserve_workspace,
-                    ReservationRequest(deployment_id=self._request.deployment_id),
+                    ReservationRequest(deployment_id=self._source.holder),
                     task_queue=effects.BUILDS_QUEUE,
                     summary="reserve a build worker",
                     **effects.RESERVATION,
@@ -146,21 +146,26 @@ class BuildSite:
             return self._workspace
 
     async def _check_out(self, workspace: Workspace) -> Checkout:
-        request, plan = self._request, self._plan
+        source = self._source
         return await workflow.execute_activity_method(
             BuildSignatures.check_out,
             CheckoutRequest(
-                application=request.application,
-                repository=plan.repository,
-                reference=request.ref or plan.tag,
-                commit=request.commit or commit_prefix(request.version),
-                version=request.version,
+                application=source.application,
+                repository=source.repository,
+                reference=source.reference,
+                commit=source.commit,
+                version=source.version,
                 run=workflow.info().run_id,
+                since=self._since(),
             ),
             task_queue=workspace.queue,
-            summary=f"check out {request.version}",
+            summary=f"check out {source.version}",
             **effects.build(CHECKOUT_LIMIT),
         )
+
+    def _since(self) -> str | None:
+        """After what the authors of the changes are looked up."""
+        return None
 
     async def _move(self, moves: int, error: ActivityError) -> None:
         """Leave a lost worker. Of several steps that notice the loss, the first moves for all."""
@@ -171,10 +176,55 @@ class BuildSite:
             raise ProcessError(f"lost {MOVES_LIMIT} build workers in a row: {reason_of(error)}") from error
         workflow.logger.warning("build worker lost, starting again from checkout: %s", error)
         self._workspace = self._checkout = None
-        steps = self._plan.build.steps
+        steps = self._source.build.steps
         for name in [n for n in self._reports if steps[n].tool == "rebar3.compile"]:
             self._reports.pop(name)
             await self.run_step(name, steps[name].timeout)
+
+
+class BuildSite(MeasuringSite):
+    """Where a deployment is measured, and its release made."""
+
+    def __init__(self, plan: DeploymentPlan, request: DeploymentRequest) -> None:
+        super().__init__(
+            Source(
+                holder=request.deployment_id,
+                application=request.application,
+                version=request.version,
+                repository=plan.repository,
+                reference=request.ref or plan.tag,
+                commit=request.commit or commit_prefix(request.version),
+                build=plan.build,
+            )
+        )
+        self._plan = plan
+        self._request = request
+
+    async def build_release(self) -> ReleaseArtefact:
+        """Build the release and keep its artefact."""
+        request, release = self._request, self._plan.build.release
+
+        async def run(workspace: Workspace) -> ReleaseArtefact:
+            return await workflow.execute_activity_method(
+                BuildSignatures.build_release,
+                ReleaseRun(
+                    release=release,
+                    checkout=self.checkout,
+                    application=request.application,
+                    version=request.version,
+                    image=self._plan.image,
+                    upgrade_from=self.previous_version if self._plan.settings.hot_upgrade else None,
+                ),
+                task_queue=workspace.queue,
+                summary=f"build release {request.version}",
+                **effects.build(release.timeout),
+            )
+
+        return await self._on_worker(run)
+
+    def _since(self) -> str | None:
+        previous = self.previous_version
+        return None if previous is None else self._plan.reference_of(previous)
 
 
 def worker_lost(error: ActivityError) -> bool:

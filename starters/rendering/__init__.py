@@ -10,6 +10,7 @@ from starters.rendering.environment import environment_view, pending_table, roll
 from starters.rendering.log import Line, changes
 from starters.rendering.screen import Screen, console, print_json
 from starters.rendering.text import brief, clean, clock, command_line, target_words
+from starters.rendering.validation import validation_view
 
 __all__ = [
     "Line",
@@ -31,5 +32,6 @@ __all__ = [
     "stage_times",
     "state_style",
     "target_words",
+    "validation_view",
     "warnings_of",
 ]

@@ -81,7 +81,7 @@ def deployment_board(
     warnings = warnings_of(status)
     if warnings:
         parts += [warning_lines(warnings), Text()]
-    stages, gates = _stages(status, now, compact=compact), _gates(status.gates)
+    stages, gates = _stages(status, now, compact=compact), gates_table(status.gates)
     if gates is None:
         parts.append(stages)
     elif width >= _WIDE:
@@ -190,7 +190,8 @@ def _stages(status: DeploymentStatus, now: datetime, *, compact: bool) -> Table:
     return table
 
 
-def _gates(gates: Sequence[GateResult]) -> Table | None:
+def gates_table(gates: Sequence[GateResult]) -> Table | None:
+    """The gates with what they found; none if there are none yet."""
     if not gates:
         return None
     table = Table.grid(padding=(0, 2), expand=True)
@@ -240,7 +241,8 @@ def _section(title: str, body: RenderableType) -> Table:
 
 
 def _approval(approval: ApprovalStatus, now: datetime) -> RenderableType:
-    given, needed = len(approval.received_approvals), approval.min_approvals
+    needed = approval.min_approvals
+    given = max(0, needed - approval.approvals_missing) if approval.progress else len(approval.approvals)
     style = {
         ApprovalState.PENDING: "yellow",
         ApprovalState.APPROVED: "green",
@@ -258,6 +260,8 @@ def _approval(approval: ApprovalStatus, now: datetime) -> RenderableType:
     else:
         first.append(f" · {clean(approval.reason or str(approval.state))}", style=style)
     lines = [first]
+    if approval.state is ApprovalState.PENDING:
+        lines += _rules(approval)
     entries = [
         *((d, "✔", "green") for d in approval.received_approvals),
         *((d, "✘", "red") for d in approval.received_rejections),
@@ -265,12 +269,32 @@ def _approval(approval: ApprovalStatus, now: datetime) -> RenderableType:
     ]
     for decision, mark, mark_style in sorted(entries, key=lambda e: e[0].at):
         line = Text.assemble((mark, mark_style), " ", clean(decision.actor))
+        if decision.on_behalf_of:
+            line.append(f" for {clean(decision.on_behalf_of)}")
+        if decision.emergency:
+            line.append(" BREAK GLASS", style="bold red")
         roles = f" as {', '.join(decision.roles)}" if decision.roles else ""
-        line.append(f"{roles} at {clock(decision.at, now)} by {clean(decision.source)}", style="dim")
+        signed = ", signed" if decision.verified else ""
+        line.append(f"{roles} at {clock(decision.at, now)} by {clean(decision.source)}{signed}", style="dim")
         if decision.comment:
             line.append(f"  {clean(decision.comment)}")
         lines.append(line)
     return Group(*lines)
+
+
+def _rules(approval: ApprovalStatus) -> list[Text]:
+    """Each rule of a gate that has several, and whether it is about to expire."""
+    lines = []
+    if len(approval.progress) > 1:
+        for rule in approval.progress:
+            line = Text("● " if not rule.missing else "○ ", style="green" if not rule.missing else "yellow")
+            line.append(f"{len(rule.counted)} of {rule.needed} · {' or '.join(rule.roles)}")
+            if rule.counted:
+                line.append(f" · {clean(', '.join(rule.counted))}", style="dim")
+            lines.append(line)
+    if approval.escalated_at is not None:
+        lines.append(Text("! escalated: people on call may decide too", style="yellow"))
+    return lines
 
 
 def _rollback_of(status: DeploymentStatus) -> RenderableType | None:

@@ -14,6 +14,7 @@ from activities.errors import INVALID_CONFIGURATION, INVALID_INPUT
 from activities.plans import PlanActivities
 from domain.deployment import DeploymentRequest
 from domain.plan import DeploymentPlan
+from domain.validation import ValidationKind, ValidationRequest
 
 PEOPLE = "directory: {roles: {tech_lead: [tara@example.com], change_board: [carla@example.com]}}\n"
 
@@ -120,3 +121,34 @@ async def test_a_missing_file_names_the_variable(tmp_path: Path) -> None:
 
     assert error.type == INVALID_CONFIGURATION
     assert "ERLMCP_DEPLOY_CONFIG" in str(error)
+
+
+async def test_the_plan_of_a_validation(file: Path) -> None:
+    request = ValidationRequest(
+        application="erlmcp",
+        commit="a" * 40,
+        kind=ValidationKind.PULL_REQUEST,
+        actor="dev@example.com",
+        gates=("compile", "eunit"),
+    )
+
+    plan = await ActivityEnvironment().run(PlanActivities(file).resolve_validation_plan, request)
+
+    assert list(plan.gates) == ["compile", "eunit"]
+
+
+@pytest.mark.parametrize(
+    ("gates", "message"),
+    [(("smoke",), "'smoke' is neither"), (("manual_approval",), "is decided by people")],
+)
+async def test_a_validation_that_cannot_be_carried_out_is_not_tried_again(
+    file: Path, gates: tuple[str, ...], message: str
+) -> None:
+    request = ValidationRequest(
+        application="erlmcp", commit="a" * 40, kind=ValidationKind.CI, actor="dev@example.com", gates=gates
+    )
+
+    with pytest.raises(ApplicationError, match=message) as error:
+        await ActivityEnvironment().run(PlanActivities(file).resolve_validation_plan, request)
+
+    assert (error.value.type, error.value.non_retryable) == (INVALID_INPUT, True)

@@ -165,3 +165,18 @@ def _read_all(descriptor: int) -> bytes:
     finally:
         os.close(descriptor)
     return b"".join(parts)
+
+
+async def test_a_validation_is_shown_by_its_id(cli: CommandLine, world: World, client: Client) -> None:
+    world.builds.measured[cli.application] = {"coverage": 71.5}
+    commit = "c" * 40
+    workflow_id = f"validation:{cli.application}:{commit}:nightly"
+    body = {"application": cli.application, "commit": commit, "kind": "nightly", "actor": "ada@example.com"}
+    await client.execute_workflow("ValidationWorkflow", body, id=workflow_id, task_queue="deployments")
+
+    shown = await cli("status", workflow_id)
+    told = json.loads((await cli("status", "--id", workflow_id, "--json")).stdout)
+
+    assert "Failed" in shown.stdout
+    assert "coverage is 71.5, wanted >= 80%" in shown.stdout
+    assert told["state"] == "Failed"

@@ -24,19 +24,26 @@ from typer.testing import CliRunner, Result
 from activities.audit import AuditActivities
 from activities.audit_sqlite import SqliteAuditStore
 from activities.configuration import parse_configuration
-from activities.errors import INVALID_CONFIGURATION, INVALID_INPUT, fail
+from activities.errors import FORBIDDEN, INVALID_CONFIGURATION, INVALID_INPUT, fail
 from activities.signatures import (
     BuildSignatures,
     ColourSignatures,
+    ConversationSignatures,
+    FactsSignatures,
     FlagSignatures,
+    GitHostSignatures,
     HookSignatures,
     KubernetesSignatures,
     NotificationSignatures,
     PlanSignatures,
+    ValidationSignatures,
     WatchSignatures,
 )
 from activities.turns import TurnActivities
+from activities.validations import RivalActivities
 from domain.analysis import HealthProbe, HealthReport, Watch, WatchOutcome, WatchVerdict
+from domain.approval_card import ApprovalCard, PersonalAnswer
+from domain.approval_facts import FactsQuery, LookedUp
 from domain.blue_green import Colours, SideScale, Switch
 from domain.build import (
     Checkout,
@@ -47,13 +54,18 @@ from domain.build import (
     StepRun,
     Workspace,
 )
+from domain.checks import CheckReceipt, CheckRun
+from domain.configuration import Configuration
 from domain.deployment import DeploymentRequest
+from domain.evidence import ApprovalEvidence, EvidenceQuery
 from domain.feature_flags import FlagChange, FlagReading
 from domain.gates import StepReport
 from domain.hooks import HookReport, HookRun
 from domain.merging import merge
 from domain.notification import Notification, NotificationReceipt
 from domain.plan import DeploymentPlan, UnknownNameError, resolve_plan
+from domain.validation import ValidationPlan, ValidationRequest
+from domain.validation_plan import UnfitGateError, resolve_validation_plan
 from domain.workload import (
     ReleaseApply,
     ReleaseQuery,
@@ -110,7 +122,7 @@ directory:
 """
 
 
-class Plans(PlanSignatures):
+class Plans(PlanSignatures, ValidationSignatures):
     """deployment.yaml, and what an application changes of it."""
 
     def __init__(self) -> None:
@@ -118,20 +130,32 @@ class Plans(PlanSignatures):
 
     @activity.defn
     async def resolve_deployment_plan(self, request: DeploymentRequest) -> DeploymentPlan:
-        described = yaml.safe_load(DEPLOYMENT_YAML.format(application=request.application))
-        changed = merge(described, self.changes.get(request.application, {}))
-        settings = parse_configuration(json.dumps(changed))
         try:
-            return resolve_plan(settings, request)
+            return resolve_plan(self.configuration(request.application), request)
         except UnknownNameError as error:
             fail(INVALID_INPUT, str(error))
 
+    @activity.defn
+    async def resolve_validation_plan(self, request: ValidationRequest) -> ValidationPlan:
+        try:
+            return resolve_validation_plan(self.configuration(request.application), request)
+        except (UnknownNameError, UnfitGateError) as error:
+            fail(INVALID_INPUT, str(error))
+
+    def configuration(self, application: str) -> Configuration:
+        described = yaml.safe_load(DEPLOYMENT_YAML.format(application=application))
+        return parse_configuration(json.dumps(merge(described, self.changes.get(application, {}))))
+
 
 class Builds(BuildSignatures):
-    """Every step measures what the gates want to hear, unless `measured` says otherwise."""
+    """Every step measures what the gates want to hear, unless `measured` says otherwise.
+
+    The steps of an application in `held` go on until it is let go.
+    """
 
     def __init__(self) -> None:
         self.measured: dict[str, dict[str, bool | int | float | str]] = {}
+        self.held: set[str] = set()
 
     @activity.defn
     async def reserve_workspace(self, request: ReservationRequest) -> Workspace:
@@ -141,7 +165,7 @@ class Builds(BuildSignatures):
     async def check_out(self, request: CheckoutRequest) -> Checkout:
         return Checkout(
             path="in-memory",
-            commit="1a2b3c4d5e6f708192a3b4c5d6e7f80910111213",
+            commit=(request.commit or "1a2b3c4d5e6f708192a3b4c5d6e7f80910111213").ljust(40, "0"),
             author="Ada",
             author_email=ADA,
             subject="a change",
@@ -163,6 +187,9 @@ class Builds(BuildSignatures):
             "p95_latency": 41.0,
             "error_rate": 0.01,
         }
+        while run.application in self.held:
+            activity.heartbeat()
+            await asyncio.sleep(0.02)
         return StepReport(
             step=run.name, measured=True, measurements=facts | self.measured.get(run.application, {})
         )
@@ -331,14 +358,54 @@ class Flags(FlagSignatures):
         return FlagReading(exists=True, percentage=change.percentage, state="ENABLED")
 
 
-class Notices(NotificationSignatures):
+class Notices(NotificationSignatures, ConversationSignatures):
+    """What people were told: notifications, approvals as they are shown now, and words for one person."""
+
     def __init__(self) -> None:
         self.sent: list[Notification] = []
+        self.cards: dict[str, list[ApprovalCard]] = {}
+        self.answers: list[PersonalAnswer] = []
 
     @activity.defn
     async def notify(self, notification: Notification) -> NotificationReceipt:
         self.sent.append(notification)
         return NotificationReceipt()
+
+    @activity.defn
+    async def show_approval(self, card: ApprovalCard) -> NotificationReceipt:
+        self.cards.setdefault(card.approval.id, []).append(card)
+        return NotificationReceipt()
+
+    @activity.defn
+    async def answer_person(self, answer: PersonalAnswer) -> NotificationReceipt:
+        self.answers.append(answer)
+        return NotificationReceipt()
+
+
+class GitHost(FactsSignatures, GitHostSignatures):
+    """Pull requests by commit, and what was published of validations."""
+
+    def __init__(self) -> None:
+        self.evidence: dict[str, ApprovalEvidence] = {}
+        self.checks: list[CheckRun] = []
+        self.facts = LookedUp()
+        self.refuses: set[str] = set()
+
+    @activity.defn
+    async def look_up_facts(self, query: FactsQuery) -> LookedUp:
+        return self.facts
+
+    @activity.defn
+    async def find_approval_evidence(self, query: EvidenceQuery) -> ApprovalEvidence:
+        nothing = ApprovalEvidence(reason=f"no pull request brought {query.commit}")
+        return self.evidence.get(query.application, nothing)
+
+    @activity.defn
+    async def publish_check(self, check: CheckRun) -> CheckReceipt:
+        if check.project in self.refuses:
+            fail(FORBIDDEN, f"{check.project} is not to be written by this token")
+        self.checks.append(check)
+        return CheckReceipt(published=True, reference=str(len(self.checks)))
 
 
 @dataclass
@@ -352,12 +419,13 @@ class World:
     plans: Plans
     hooks: Hooks
     flags: Flags
+    git_host: GitHost
 
 
 @asynccontextmanager
 async def workers(client: Client, data_dir: Path) -> AsyncIterator[World]:
     """The product's workflows on both queues, with this world behind them."""
-    world = World(Builds(), Cluster(), Monitoring(), Notices(), Plans(), Hooks(), Flags())
+    world = World(Builds(), Cluster(), Monitoring(), Notices(), Plans(), Hooks(), Flags(), GitHost())
     async with SqliteAuditStore.open(data_dir / "audit.db") as store:
         turns, audit = TurnActivities(client, DEPLOYMENTS_QUEUE), AuditActivities(store)
         deployments = Worker(
@@ -375,10 +443,17 @@ async def workers(client: Client, data_dir: Path) -> AsyncIterator[World]:
                 world.notices,
                 world.hooks,
                 world.flags,
+                world.git_host,
+                RivalActivities(client),
             ),
             max_heartbeat_throttle_interval=timedelta(milliseconds=100),
         )
-        builds = Worker(client, task_queue=BUILDS_QUEUE, activities=activities_of(world.builds))
+        builds = Worker(
+            client,
+            task_queue=BUILDS_QUEUE,
+            activities=activities_of(world.builds),
+            max_heartbeat_throttle_interval=timedelta(milliseconds=100),
+        )
         async with deployments, builds:
             yield world
 

@@ -12,9 +12,11 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from temporalio.client import WorkflowHandle
 
+from domain.validation import ValidationStatus
 from sandbox.temporal import TemporalServer
 from tests.starters.world import connect, workers
 from tests.workflows.conftest import Shop
@@ -100,7 +102,44 @@ async def _progressive(shop: Shop) -> None:
     await shop.ended(handle)
 
 
-SHOPS: dict[str, Callable[[Shop], Awaitable[None]]] = {"shop": _stories, "store": _progressive}
+async def _validations(shop: Shop) -> None:
+    """One that passes, one that fails, one that a newer commit ends, one that is cancelled."""
+
+    async def start(
+        commit: str, kind: str = "pull_request", **request: Any
+    ) -> WorkflowHandle[object, object]:
+        body = {"application": shop.name, "commit": commit * 40, "kind": kind, "actor": "dev@example.com"}
+        return await shop.client.start_workflow(
+            "ValidationWorkflow",
+            {**body, **request},
+            id=f"validation:{shop.name}:{commit * 40}:{kind}",
+            task_queue="deployments",
+        )
+
+    async def tested(handle: WorkflowHandle[object, object]) -> None:
+        while not (await handle.query("status", result_type=ValidationStatus)).gates:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+    await (await start("a", "ci")).result()
+    shop.world.builds.measured[shop.name] = {"coverage": 71.5}
+    await (await start("b", "nightly", project="acme/shop")).result()
+    shop.world.builds.held.add(shop.name)
+    about: dict[str, Any] = {"project": "acme/shop", "pull_request": 7, "ref": "feature/cart"}
+    older = await start("c", **about)
+    await tested(older)
+    newer = await start("d", **about)
+    await older.result()
+    await tested(newer)
+    await newer.cancel()
+    await newer.result()
+    shop.world.builds.held.clear()
+
+
+SHOPS: dict[str, Callable[[Shop], Awaitable[None]]] = {
+    "shop": _stories,
+    "store": _progressive,
+    "checks": _validations,
+}
 
 
 async def record(name: str) -> int:

@@ -47,7 +47,7 @@ from domain.workload import (
     WorkloadObservation,
     WorkloadTarget,
 )
-from tests.starters.world import BOB, EVE, Builds, Cluster, Notices
+from tests.starters.world import BOB, EVE, Builds, Cluster, GitHost, Notices
 from workers.composition import WORKFLOWS, activities_of, workflow_runner
 from workflows.effects import BUILDS_QUEUE, DEPLOYMENTS_QUEUE
 
@@ -452,6 +452,7 @@ async def theatre(client: Client, data_dir: Path) -> AsyncIterator[Theatre]:
             TurnActivities(client, DEPLOYMENTS_QUEUE),
             AuditActivities(store),
             world.notices,
+            GitHost(),
         )
         deployments = Worker(
             client,

@@ -3,6 +3,7 @@
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from temporalio.client import WorkflowHistory
@@ -16,13 +17,17 @@ RECORDED = sorted(HISTORIES.glob("*.json.gz"))
 
 
 def _history(path: Path) -> WorkflowHistory:
-    workflow_id = path.name.removesuffix(".json.gz").replace("_", ":")
-    return WorkflowHistory.from_json(workflow_id, gzip.decompress(path.read_bytes()).decode())
+    return WorkflowHistory.from_json(_start(path)["workflowId"], gzip.decompress(path.read_bytes()).decode())
+
+
+def _start(path: Path) -> dict[str, Any]:
+    events = json.loads(gzip.decompress(path.read_bytes()))["events"]
+    start: dict[str, Any] = events[0]["workflowExecutionStartedEventAttributes"]
+    return start
 
 
 def _type_of(path: Path) -> str:
-    events = json.loads(gzip.decompress(path.read_bytes()))["events"]
-    name: str = events[0]["workflowExecutionStartedEventAttributes"]["workflowType"]["name"]
+    name: str = _start(path)["workflowType"]["name"]
     return name
 
 
