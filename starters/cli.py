@@ -17,6 +17,8 @@ from starters.backtest.command import backtest
 from starters.configuration import app as configuration_app
 from starters.deploy import deploy
 from starters.errors import CommandError, ExitCode
+from starters.keys import app as keys_app
+from starters.receiver.command import serve
 from starters.rendering import clean, console, print_json
 
 
@@ -97,6 +99,7 @@ _VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "freeze": control.freeze,
         "unfreeze": control.unfreeze,
     },
+    "Operate": {"serve": serve},
 }
 for _panel, _verbs in _VERBS.items():
     for _name, _verb in _verbs.items():
@@ -104,6 +107,7 @@ for _panel, _verbs in _VERBS.items():
 
 app.add_typer(audit_app, name="audit", rich_help_panel="Operate")
 app.add_typer(configuration_app, name="config", rich_help_panel="Operate")
+app.add_typer(keys_app, name="keys", rich_help_panel="Operate")
 
 
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}

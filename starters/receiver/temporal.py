@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -14,10 +16,18 @@ from starters.errors import CommandError
 from starters.receiver.answer import Answer, RefusedError
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 ANSWER_LIMIT = 2.5
 """Seconds that Temporal has for one request: Slack and the Git hosts wait three."""
 RETRY_AFTER = 5
+
+NOT_SERVING = TRANSIENT - {RPCStatusCode.UNKNOWN} | {
+    RPCStatusCode.PERMISSION_DENIED,
+    RPCStatusCode.UNAUTHENTICATED,
+    RPCStatusCode.UNIMPLEMENTED,
+}
+"""What Temporal says when the fault is not in what it was asked: it took nothing, and may another time."""
 
 
 def unavailable(reason: str) -> RefusedError:
@@ -25,23 +35,34 @@ def unavailable(reason: str) -> RefusedError:
     return RefusedError(Answer(503, "unavailable", reason, retry_after=RETRY_AFTER))
 
 
+def _not_measured(seconds: float, available: bool) -> None:
+    """Nobody wants to know."""
+
+
 class Temporal:
-    """A connection that is made when it is first needed, and again when it was lost.
+    """A connection that is made when it is first needed, and again when it could not be made.
 
     Args:
         connect: makes a client.
+        measured: is told after each piece of work how long it took, and whether Temporal was available.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[Client]] = connect) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Client]] = connect,
+        *,
+        measured: Callable[[float, bool], None] = _not_measured,
+    ) -> None:
         self._connect = connect
-        self._client: Client | None = None
-        self._connecting = asyncio.Lock()
+        self._measured = measured
+        self._connection: asyncio.Future[Client] | None = None
 
     async def client(self) -> Client:
-        async with self._connecting:
-            if self._client is None:
-                self._client = await self._connect()
-            return self._client
+        """The client; whoever asks while it is being made waits for the same one."""
+        if self._connection is None or (self._connection.done() and not _made(self._connection)):
+            self._connection = asyncio.ensure_future(self._connect())
+        # One who stops waiting does not take the connection away from the others.
+        return await asyncio.shield(self._connection)
 
     async def ask(self, work: Callable[[Client], Awaitable[T]], *, limit: float = ANSWER_LIMIT) -> T:
         """Do the work within the limit.
@@ -51,14 +72,37 @@ class Temporal:
                 it must bear being done again.
             RPCError: what Temporal says otherwise, such as that there is no such workflow.
         """
+        began, available = time.monotonic(), True
         try:
             async with asyncio.timeout(limit):
                 return await work(await self.client())
         except TimeoutError:
+            available = False
             raise unavailable(f"Temporal did not answer within {limit:g} s; send it again") from None
         except CommandError as error:
-            raise unavailable(f"{error}; send it again") from None
+            available = False
+            # Where it should be is for those who run it, and not for those who call.
+            logger.warning("%s", error)
+            raise unavailable("Temporal is not available; send it again") from None
         except RPCError as error:
-            if error.status in TRANSIENT and error.status is not RPCStatusCode.UNKNOWN:
+            if error.status in NOT_SERVING or _no_namespace(error):
+                available = False
+                logger.warning("Temporal answers %s: %s", error.status.name, error.message)
                 raise unavailable("Temporal is not available; send it again") from None
             raise
+        finally:
+            self._measured(time.monotonic() - began, available)
+
+    async def close(self) -> None:
+        """Give up a connection that is still being made."""
+        if self._connection is not None:
+            self._connection.cancel()
+            await asyncio.gather(self._connection, return_exceptions=True)
+
+
+def _made(connection: asyncio.Future[Client]) -> bool:
+    return not connection.cancelled() and connection.exception() is None
+
+
+def _no_namespace(error: RPCError) -> bool:
+    return error.status is RPCStatusCode.NOT_FOUND and "namespace" in error.message.lower()

