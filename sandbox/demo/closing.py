@@ -200,11 +200,8 @@ def slack_titles(messages: Sequence[SlackMessage]) -> Table:
     """What the channels were told, in order, a line for each version."""
     told: dict[str, list[tuple[str, list[str]]]] = {}
     for message in messages:
-        notice = _payload(message).get("notification")
-        notice = notice if isinstance(notice, dict) else {}
-        fields = notice.get("fields", {})
-        title = str(notice.get("title") or message.text.partition("\n")[0])
-        titles = told.setdefault(str(fields.get("version") or fields.get("from_version") or ""), [])
+        version, title = _about(message)
+        titles = told.setdefault(version, [])
         if titles and titles[-1][0] == title:
             titles[-1][1].append(message.channel)
         else:
@@ -222,6 +219,20 @@ def slack_titles(messages: Sequence[SlackMessage]) -> Table:
             line.append(title)
         table.add_row(Text(version, style="bold"), line)
     return table
+
+
+def _about(message: SlackMessage) -> tuple[str, str]:
+    """The version that a message is about, and its title."""
+    payload = _payload(message)
+    title = message.text.partition("\n")[0]
+    notice = payload.get("notification")
+    if isinstance(notice, dict):
+        fields = notice.get("fields", {})
+        return str(fields.get("version") or fields.get("from_version") or ""), str(
+            notice.get("title") or title
+        )
+    kind, *names = str(payload.get("key", "")).split(":")
+    return (names[2] if kind == "approval" and len(names) > 2 else ""), title
 
 
 def verdicts(claims: Iterable[Claim]) -> Text:
