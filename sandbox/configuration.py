@@ -8,13 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from domain import configuration
-from domain.merging import merge
+from domain.merging import overlay
 from sandbox.sample import Flavour
 
 APPLICATION = "erlsample"
 APPROVER = "change.board@example.com"
 SECOND_APPROVER = "release.board@example.com"
 TECH_LEAD = "tech.lead@example.com"
+DEVELOPER = "developer@example.com"
+RECEIVER = "receiver"
+"""The receiver's name as a signer of decisions."""
+PROJECT = f"octo/{APPLICATION}"
+"""At GitHub."""
+LOGINS = {APPROVER: "board", SECOND_APPROVER: "release", TECH_LEAD: "lead", DEVELOPER: "dev"}
+"""Person → login at GitHub."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,10 @@ class Places:
     """(namespace, Service) → port, of environments with blue/green"""
     prefix: str = APPLICATION
     """Of the namespaces: worlds that share a cluster keep apart by it."""
+    github: tuple[str, str] | None = None
+    """Addresses of GitHub's pages and of its API, where `PROJECT` is."""
+    receiver_key: str | None = None
+    """Public key that the receiver's decisions are checked by."""
 
 
 def namespace_of(environment: str, prefix: str = APPLICATION) -> str:
@@ -125,13 +136,25 @@ def _blue_green(times: Times) -> dict[str, Any]:
     }
 
 
+def _at_github(places: Places) -> dict[str, Any]:
+    """Where the project is, and who people are there."""
+    if places.github is None:
+        return {}
+    url, api_url = places.github
+    return {
+        "applications": {APPLICATION: {"project": PROJECT}},
+        "git_hosts": {"github": {"url": url, "api_url": api_url}},
+        "directory": {"accounts": {person: {"github": login} for person, login in LOGINS.items()}},
+    }
+
+
 def sandbox_configuration(
     places: Places, times: Times, flavour: Flavour, changes: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The contents of the sandbox's deployment.yaml.
 
     Args:
-        changes: merged over it (RFC 7396), for tests that need another policy.
+        changes: laid over it, for tests that need another policy; ``None`` switches off.
     """
     overrides = {}
     for environment in ("dev", "qa", "staging", "production"):
@@ -197,4 +220,8 @@ def sandbox_configuration(
     for environment, stage in described["environments"].items():
         if (namespace_of(environment, places.prefix), APPLICATION) in places.services:
             stage.update(_blue_green(times))
-    return merge(described, changes) if changes else described
+    if places.receiver_key is not None:
+        # It has checked who they are: Slack's signature, and whose account it is.
+        signer = {"public_key": places.receiver_key, "speaks_for": ["*"]}
+        described["directory"]["signers"] = {RECEIVER: signer}
+    return overlay(overlay(described, _at_github(places)), changes or {})

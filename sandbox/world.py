@@ -1,7 +1,8 @@
-"""The whole outside world on loopback: Temporal, Kubernetes, services, metrics, Slack and a git repository.
+"""The whole outside world on loopback: Temporal, Kubernetes, services, metrics, Slack, a git repository and,
+if it is asked for, GitHub in front of that.
 
-`World` is what the demo and the end-to-end tests run in. The worker is a process of its own, as in
-production, so that it can be killed.
+`World` is what the demo and the end-to-end tests run in. Worker and receiver are processes of their own, as
+in production, so that they can be killed.
 """
 
 from __future__ import annotations
@@ -15,21 +16,53 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx
 from kubernetes.aio import client
 from ruamel.yaml import YAML
 
-from sandbox.configuration import APPLICATION, Places, Times, namespace_of, sandbox_configuration
+from domain.identity import SIGNING_KEY
+from domain.signing import SigningKey
+from sandbox.configuration import (
+    APPLICATION,
+    APPROVER,
+    DEVELOPER,
+    LOGINS,
+    RECEIVER,
+    SECOND_APPROVER,
+    TECH_LEAD,
+    Places,
+    Times,
+    namespace_of,
+    sandbox_configuration,
+)
+from sandbox.github import Account, GitHubServer
 from sandbox.kubernetes import Kubernetes, start_kubernetes
 from sandbox.kubernetes.edge import Edge
 from sandbox.metrics import MetricsServer, MetricsTarget, TrafficGenerator, start_metrics
 from sandbox.processes import SupervisedProcess, free_port
 from sandbox.sample import Flavour, create_repository
 from sandbox.services import ServiceRunner
-from sandbox.slack import SlackServer
+from sandbox.slack import SIGNING_SECRET, SlackServer, SlackUser
 from sandbox.temporal import TemporalServer
 
 CANARY_SERVICE = f"{APPLICATION}-canary"
 CHECKOUT = Path(__file__).resolve().parent.parent
+CHANNELS = ("deployments", "alerts", "incidents")
+PEOPLE = tuple(
+    SlackUser(id=f"U{number:08d}", email=email, name=email.partition("@")[0].replace(".", " ").title())
+    for number, email in enumerate((APPROVER, SECOND_APPROVER, TECH_LEAD, DEVELOPER), 1)
+)
+"""Who is in the Slack workspace: the approvers, and a developer who may approve nothing."""
+RECEIVER_SECRETS = {
+    "GITHUB_WEBHOOK_SECRET": "sandbox-github-secret",
+    "GITLAB_WEBHOOK_TOKEN": "sandbox-gitlab-token",
+    "SLACK_SIGNING_SECRET": SIGNING_SECRET,
+    "ALERTMANAGER_TOKEN": "sandbox-alertmanager-token",
+    "PAGERDUTY_WEBHOOK_SECRET": "sandbox-pagerduty-secret",
+}
+"""What the senders of the sandbox sign with."""
+_FOREIGN = ("SLACK_", "TEMPORAL_", "KUBE", "GITHUB_", "ERLMCP_DEPLOY_")
+"""Variables of whoever starts the sandbox that would lead out of it."""
 ERLANG = ("erl", "rebar3")
 
 
@@ -38,7 +71,12 @@ def erlang_is_installed() -> bool:
 
 
 class World:
-    """Everything a deployment meets. Use `World.start`."""
+    """Everything a deployment meets. Use `World.start`.
+
+    Attributes:
+        variables: of worker, receiver and command lines, besides those that say where everything is.
+        receiver_key: signs what the receiver passes on; deployment.yaml knows its public part.
+    """
 
     def __init__(self, data_dir: Path, flavour: Flavour, times: Times, prefix: str) -> None:
         self.data_dir = data_dir
@@ -48,10 +86,15 @@ class World:
         self.temporal: TemporalServer
         self.kubernetes: Kubernetes
         self.slack: SlackServer
+        self.github: GitHubServer | None = None
         self.metrics: MetricsServer
         self.services: ServiceRunner
         self.traffic: TrafficGenerator
         self.worker: SupervisedProcess | None = None
+        self.receiver: SupervisedProcess | None = None
+        self.receiver_url = ""
+        self.receiver_key = SigningKey.generate(RECEIVER)
+        self.variables: dict[str, str] = {}
         self._fronts: dict[tuple[str, str], int] = {}
         self._service_fronts: dict[tuple[str, str], int] = {}
         self._routed: dict[tuple[str, str], int] = {}
@@ -78,6 +121,8 @@ class World:
         prefix: str = APPLICATION,
         traffic_rate: float = 20,
         ui: bool = False,
+        github: bool = False,
+        variables: Mapping[str, str] | None = None,
     ) -> AsyncIterator[World]:
         """Start what is not given, write deployment.yaml, and start no worker yet.
 
@@ -86,11 +131,14 @@ class World:
                 through the Service.
             routed: those whose traffic goes through the Service, which whoever tells the story creates, with
                 an Ingress or HTTPRoute in front of it or without one.
-            changes: merged over the sandbox's deployment.yaml.
+            changes: laid over the sandbox's deployment.yaml; see `configure`.
             worker_kubeconfig: what the worker talks to instead of the API server (a proxy with faults).
             prefix: of the namespaces; worlds that share a cluster need different ones.
+            github: start GitHub too; it has the people, and no repository yet.
+            variables: see `World`; they win over the others.
         """
         world = cls(data_dir, flavour, times or Times(), prefix)
+        world.variables = dict(variables or {})
         async with AsyncExitStack() as stack:
             if temporal is None:
                 temporal = await stack.enter_async_context(TemporalServer.start(data_dir / "temporal", ui=ui))
@@ -100,13 +148,16 @@ class World:
                 )
             world.temporal, world.kubernetes = temporal, kubernetes
             world._kubeconfig = worker_kubeconfig or world.kubernetes.kubeconfig_path
-            world.slack = await stack.enter_async_context(
-                SlackServer.start(channels=("deployments", "alerts", "incidents"))
-            )
+            world.slack = await stack.enter_async_context(SlackServer.start(channels=CHANNELS, users=PEOPLE))
+            if github:
+                accounts = [Account(login, person) for person, login in LOGINS.items()]
+                world.github = await stack.enter_async_context(GitHubServer.start(accounts))
             await world._start_services(stack, environments, blue_green, routed)
             await world._start_metrics(stack, environments[-1], traffic_rate)
-            world._write_configuration(changes)
+            create_repository(world.repository, flavour)
+            world.configure(changes)
             stack.push_async_callback(world.stop_worker)
+            stack.push_async_callback(world.stop_receiver)
             yield world
 
     async def _start_services(
@@ -189,8 +240,12 @@ class World:
     def repository(self) -> Path:
         return self.data_dir / "repository"
 
-    def _write_configuration(self, changes: Mapping[str, Any] | None) -> None:
-        create_repository(self.repository, self.flavour)
+    def configure(self, changes: Mapping[str, Any] | None = None) -> None:
+        """Write deployment.yaml: the sandbox's, with these changes laid over it (``None`` switches off).
+
+        As people do who edit it, also while worker and receiver run; they read it again.
+        """
+        github = self.github
         places = Places(
             repository=self.repository,
             fronts=self._fronts,
@@ -198,14 +253,18 @@ class World:
             prometheus_url=self.metrics.url,
             slack_api_url=self.slack.api_url,
             prefix=self.prefix,
+            github=None if github is None else (github.url, github.api_url),
+            receiver_key=self.receiver_key.public_key,
         )
         described = sandbox_configuration(places, self.times, self.flavour, changes)
-        with self.configuration.open("w") as file:
+        draft = self.configuration.with_suffix(".new")  # nobody reads a half
+        with draft.open("w") as file:
             YAML().dump(described, file)
+        draft.replace(self.configuration)
 
     def environment(self) -> dict[str, str]:
         """The variables of a worker or a command line in this world."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLACK_", "TEMPORAL_", "KUBE"))}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
         path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
         return kept | {
             "PATH": path,
@@ -218,6 +277,7 @@ class World:
             "KUBECONFIG": str(self._kubeconfig),
             "SLACK_BOT_TOKEN": self.slack.token,
             "REBAR_CACHE_DIR": str(self._rebar_cache()),
+            **self.variables,
         }
 
     def _rebar_cache(self) -> Path:
@@ -243,6 +303,46 @@ class World:
         )
         if wait:
             await self.worker.wait_until(lambda: _says(log, before), timeout=60)
+
+    async def start_receiver(self, **variables: str) -> str:
+        """Start the webhook receiver, a process of its own, and let Slack's people reach it; its address.
+
+        Args:
+            variables: of its environment besides the senders' secrets and its own key.
+        """
+        if not self.receiver_url:  # it comes back where it was
+            self.receiver_url = f"http://127.0.0.1:{free_port()}"
+        kept = {k: v for k, v in self.environment().items() if k != "KUBECONFIG"}
+        own = {**RECEIVER_SECRETS, SIGNING_KEY: self.receiver_key.environment_value}
+        self.receiver = await SupervisedProcess.start(
+            [sys.executable, "-m", "starters", "serve", "--port", self.receiver_url.rpartition(":")[2]],
+            name="receiver",
+            log_file=self.data_dir / "receiver.log",
+            env=own | kept | variables,
+            cwd=CHECKOUT,
+        )
+        await self.receiver.wait_until(self._receives, timeout=60)
+        self.slack.request_url = f"{self.receiver_url}/webhooks/slack"
+        return self.receiver_url
+
+    async def _receives(self) -> bool:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            try:
+                return (await http.get(f"{self.receiver_url}/readyz")).status_code == httpx.codes.OK
+            except httpx.HTTPError:
+                return False
+
+    async def kill_receiver(self) -> None:
+        """SIGKILL."""
+        if self.receiver is not None:
+            await self.receiver.kill()
+            self.receiver = None
+
+    async def stop_receiver(self) -> None:
+        """SIGTERM, and wait."""
+        if self.receiver is not None:
+            await self.receiver.stop(grace=15)
+            self.receiver = None
 
     async def kill_worker(self) -> None:
         """SIGKILL: the worker gets no chance to tidy up."""

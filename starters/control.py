@@ -6,31 +6,34 @@ Orders are signals: the server keeps them although no worker may be there to obe
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.text import Text
 from temporalio.client import Client
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.common import WorkflowIDConflictPolicy
 
 from activities.configuration import ConfigurationError, load_configuration
 from domain.canary import Alert
-from domain.deployment import Command, DeploymentState, DeploymentStatus
+from domain.deployment import Command, DeploymentState
 from domain.durations import parse_duration
 from domain.environment import EnvironmentRecord, HoldMessage
-from domain.rollback import RollbackRequest, RollbackStatus
-from domain.version import SemVer
+from domain.rollback import RollbackStatus
 from starters.configuration import configured_path
 from starters.connection import DEPLOYMENTS_QUEUE, command, connect, workflow_url
 from starters.deploy import Started, see_through
-from starters.errors import CommandError, ExitCode, invalid_input, usage_error
-from starters.finding import Where, connect_to, describe, read_status, running, running_target
-from starters.following import Follower, NoAnswerError
+from starters.errors import CommandError, ExitCode, usage_error
+from starters.finding import Where, connect_to, describe, running, running_target
+from starters.following import Follower
+from starters.orders import (
+    SERVING,
+    ToldDeployment,
+    environment_record,
+    order_rollback,
+    rollback_request,
+    send,
+)
 from starters.rendering import Screen, clean, command_line, rollback_view, target_words
 from starters.target import (
     ActorOption,
@@ -56,15 +59,6 @@ _ORDERS = {
     "abort": "stops now; what is half deployed is rolled back",
     "rollback": "stops now and is rolled back",
 }
-_SERVING = frozenset(
-    {
-        DeploymentState.DEPLOYING,
-        DeploymentState.VERIFYING,
-        DeploymentState.MONITORING,
-        DeploymentState.ROLLING_BACK,
-    }
-)
-"""States in which something of the new version serves, or may."""
 
 
 @command
@@ -175,7 +169,7 @@ async def _alerted(where: Where) -> tuple[Client, Target]:
     place = find_place(where.environment, where.application)
     client = await connect()
     prefix = f"deployment:{place.application}:{place.environment}:"
-    serving = [f for f in await running(client, prefix) if f.state in _SERVING]
+    serving = [f for f in await running(client, prefix) if f.state in SERVING]
     if len(serving) == 1:
         return client, target_of(serving[0].workflow_id)
     return client, await running_target(client, place)
@@ -200,7 +194,7 @@ def _severities(target: Target) -> tuple[str, ...]:
 def _report_alert(screen: Screen, target: Target, message: Alert, state: str | None) -> None:
     deployment_id = target.id_of("deployment")
     severities = _severities(target)
-    aborts = (state is None or state in _SERVING) and message.counts(severities)
+    aborts = (state is None or state in SERVING) and message.counts(severities)
     screen.document(
         {
             "deployment_id": deployment_id,
@@ -227,29 +221,6 @@ def _report_alert(screen: Screen, target: Target, message: Alert, state: str | N
         text.append(f"{said}, so it goes on\n  ", "yellow")
         text.append_text(command_line("abort", *words))
     screen.show(text)
-
-
-async def send(client: Client, target: Target, order: str, message: Command | Alert) -> None:
-    """Signal a running deployment.
-
-    Raises:
-        CommandError: it does not run.
-    """
-    deployment_id = target.id_of("deployment")
-    try:
-        await client.get_workflow_handle(deployment_id).signal(order, message)
-    except RPCError as error:
-        if error.status is not RPCStatusCode.NOT_FOUND or "namespace" in error.message.lower():
-            raise
-        described = await describe(client, deployment_id)
-        what = "has ended already" if described is not None else "does not exist"
-        see = f"see what runs: erlmcp-deploy status {target.environment} -a {target.application}"
-        undo = f"erlmcp-deploy rollback {target.environment} -a {target.application} --reason …"
-        live = order in ("abort", "alert") and described is not None
-        raise CommandError(
-            f"{order}: {deployment_id} {what}",
-            remedy=f"{see}; if it is live and must go: {undo}" if live else see,
-        ) from None
 
 
 def _report_order(screen: Screen, target: Target, order: str, person: str) -> None:
@@ -291,101 +262,30 @@ async def rollback(
     """
     place = find_place(environment, application)
     person = require_actor(actor)
-    probe = _rollback_request(place, person, reason, from_version="0.0.0", to_version=to_version)
+    rollback_request(place, person, reason, from_version="0.0.0", to_version=to_version)
     check_configured(place.application, place.environment)
     screen = Screen(as_json=as_json)
     client = await connect()
-    record = await _record(client, place)
-    holder = "" if record.holder is None else record.holder.holder
-    if holder.startswith("rollback:"):
-        await _report_rollback(client, screen, holder, fresh=False, wait=wait)
+    record = await environment_record(client, place)
+    done = await order_rollback(client, record, actor=person, reason=reason.strip(), to_version=to_version)
+    if isinstance(done, ToldDeployment):
+        await _report_told(client, screen, done, person, wait=wait)
         return
-    deployment = target_of(holder) if holder.startswith("deployment:") else None
-    seen = None if deployment is None else await _seen(client, deployment)
-    if deployment is not None and (seen is None or _has_deployed(seen) or record.current_version is None):
-        await _stop_deployment(client, screen, deployment, probe, seen=seen, wait=wait)
-        return
-    if record.current_version is None:
-        raise CommandError(
-            f"nothing was deployed to {place.environment} yet, so there is nothing to roll back",
-            remedy=f"see erlmcp-deploy status {place.environment} -a {place.application}",
-        )
-    request = _rollback_request(
-        place, person, reason, from_version=record.current_version, to_version=to_version
-    )
-    workflow_id, fresh = await _start_rollback(client, request)
-    if deployment is not None:
-        # The roll-back is first in the queue by now: it follows as soon as the turn is given back.
-        screen.note(f"{holder} has the turn and has not deployed anything yet: it is stopped")
-        with suppress(CommandError):  # it has ended in the meantime
-            await send(client, deployment, "rollback", Command(actor=person, reason=reason))
-    await _report_rollback(client, screen, workflow_id, fresh=fresh, wait=wait)
+    if done.stopped is not None:
+        screen.note(f"{done.stopped} has the turn and has not deployed anything yet: it is stopped")
+    await _report_rollback(client, screen, done.workflow_id, fresh=done.fresh, wait=wait)
 
 
-async def _seen(client: Client, target: Target) -> DeploymentStatus | None:
-    try:
-        return await read_status(client, target.id_of("deployment"), DeploymentStatus)
-    except NoAnswerError:
-        return None
-
-
-def _has_deployed(status: DeploymentStatus) -> bool:
-    return any(entered.state in _SERVING for entered in status.history)
-
-
-def _rollback_request(
-    place: Place, actor: str, reason: str, *, from_version: SemVer, to_version: str | None
-) -> RollbackRequest:
-    try:
-        return RollbackRequest(
-            application=place.application,
-            environment=place.environment,
-            from_version=from_version,
-            to_version=to_version,
-            actor=actor,
-            reason=reason.strip(),
-        )
-    except ValidationError as error:
-        raise invalid_input(error, RollbackRequest) from None
-
-
-async def _record(client: Client, place: Place) -> EnvironmentRecord:
-    try:
-        record = await read_status(client, place.workflow_id, EnvironmentRecord)
-    except NoAnswerError as error:
-        raise CommandError(
-            f"{place.workflow_id}: {error}", remedy="start a worker: erlmcp-deploy worker"
-        ) from None
-    if record is None:
-        raise CommandError(
-            f"nothing was ever deployed to {place.environment} of {place.application} from here",
-            remedy="check --application and TEMPORAL_NAMESPACE",
-        )
-    return record
-
-
-async def _stop_deployment(
-    client: Client,
-    screen: Screen,
-    target: Target,
-    request: RollbackRequest,
-    *,
-    seen: DeploymentStatus | None,
-    wait: bool,
+async def _report_told(
+    client: Client, screen: Screen, told: ToldDeployment, person: str, *, wait: bool
 ) -> None:
-    deployment_id = target.id_of("deployment")
-    if request.to_version is not None:
-        raise CommandError(
-            f"to is {request.to_version}, but {deployment_id} runs and goes back to what it found",
-            remedy="leave --to out, or abort it first and roll back when it has ended",
-        )
-    await send(client, target, "rollback", Command(actor=request.actor, reason=request.reason))
     if not wait:
-        _report_order(screen, target, "rollback", request.actor)
+        _report_order(screen, told.target, "rollback", person)
         return
+    deployment_id = told.target.id_of("deployment")
     started = Started(deployment_id, None, fresh=False)
     url = workflow_url(client.namespace, deployment_id)
-    final = await see_through(client, screen, started, url, seen=seen)
+    final = await see_through(client, screen, started, url, seen=told.seen)
     screen.document(final)
     if final.state is DeploymentState.COMPLETED:
         raise CommandError(
@@ -394,23 +294,6 @@ async def _stop_deployment(
         )
     undone = final.rollback is None or final.rollback.succeeded
     raise typer.Exit(ExitCode.OK if undone else ExitCode.FAILED)
-
-
-async def _start_rollback(client: Client, request: RollbackRequest) -> tuple[str, bool]:
-    try:
-        await client.start_workflow(
-            "RollbackWorkflow",
-            request,
-            id=request.rollback_id,
-            task_queue=DEPLOYMENTS_QUEUE,
-            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-            static_summary=f"roll back {request.application} {request.from_version} in {request.environment}",
-            static_details=f"- asked for by: {clean(request.actor)}\n- reason: {clean(request.reason)}",
-        )
-    except WorkflowAlreadyStartedError:
-        return request.rollback_id, False
-    return request.rollback_id, True
 
 
 async def _report_rollback(
