@@ -95,7 +95,7 @@ def test_one_approval_of_the_board_is_enough_by_default() -> None:
 def test_who_may_not_decide_changes_nothing_and_is_told_why(actor: str, verb: Verb, because: str) -> None:
     status = opened()
 
-    reason = refusal(status, POLICY, verb, said(actor))
+    reason = refusal(status, POLICY, verb, said(actor), OPENED)
 
     assert reason is not None
     assert because in reason
@@ -189,10 +189,11 @@ def test_no_order_of_votes_yields_an_approval_the_rules_forbid(
     status = opened(policy)
     for minute, (actor, verb) in enumerate(votes):
         before = status
-        status = decide(status, policy, verb, said(actor), OPENED + timedelta(minutes=minute))
+        now = OPENED + timedelta(minutes=minute)
+        status = decide(status, policy, verb, said(actor), now)
         if before.state is not ApprovalState.PENDING:
             assert status == before, "a closed approval changed"
-        if (refusal(before, policy, verb, said(actor)) is None) is (status == before):
+        if (refusal(before, policy, verb, said(actor), now) is None) is (status == before):
             pytest.fail("what is refused must change nothing, what is not must count")
 
     approvers = [identity(d.actor) for d in status.received_approvals]

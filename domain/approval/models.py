@@ -1,12 +1,12 @@
-"""Approval gates: who may decide, and what their decisions come to (spec: Approval Workflow).
-
-`ApprovalBook` is the one reducer for decisions, however they arrive (signal, update, early or late).
-"""
+"""What an approval is made of: rules, decisions, and how it stands (spec: Approval Workflow)."""
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from domain.approval_facts import ApprovalFacts
 from domain.approval_settings import ApprovalRule, Delegation, Requirement
@@ -33,6 +33,19 @@ class Verb(StrEnum):
 class OnTimeout(StrEnum):
     REJECT = "reject"
     APPROVE = "approve"
+
+
+def identity(person: str) -> str:
+    """The form in which people are compared.
+
+    Case, surrounding blanks, invisible characters and other ways of writing the same letters (Unicode NFKC)
+    do not make another person.
+    """
+    visible = "".join(c for c in person if unicodedata.category(c) != "Cf")
+    # Twice, as folding can undo what normalising did and the other way round (Unicode, D147).
+    for _ in range(2):
+        visible = unicodedata.normalize("NFKC", visible.casefold())
+    return visible.strip()
 
 
 class DecisionMessage(Message):
@@ -75,17 +88,22 @@ class EmergencyPolicy(Model):
     members: dict[str, tuple[str, ...]] = {}
     people: int = 2
 
+    def roles_of(self, person: str) -> tuple[str, ...]:
+        """The roles in which this person may break the glass."""
+        return _held(person, self.roles, self.members)
+
 
 class ApprovalPolicy(Model):
     """The rules of one gate, resolved: which roles, who holds them, how many, how long.
 
     Attributes:
-        roles: any one of them entitles to decide.
+        roles: any one of them entitles to decide, where `rules` says nothing.
         members: the people who hold each role, from ``directory``.
         min_approvals: distinct people needed, where `rules` says nothing.
         rules: all or any of them (`require`) must be satisfied; one person counts for one of them.
         excluded: people who may not approve: the requester.
         authors: people who may not approve: who wrote the commit.
+        exclude_authors: `with_authors` puts them there.
         delegations: who decides for whom, and when.
         on_call: role → people who stand in for it once the gate is escalated.
         reminders: after how long people are reminded.
@@ -102,6 +120,7 @@ class ApprovalPolicy(Model):
     on_timeout: OnTimeout = OnTimeout.REJECT
     excluded: tuple[str, ...] = ()
     authors: tuple[str, ...] = ()
+    exclude_authors: bool = False
     rules: tuple[ApprovalRule, ...] = ()
     require: Requirement = Requirement.ALL
     delegations: tuple[Delegation, ...] = ()
@@ -111,9 +130,19 @@ class ApprovalPolicy(Model):
     require_verified: bool = False
     emergency: EmergencyPolicy | None = None
 
+    @property
+    def deciding_roles(self) -> tuple[str, ...]:
+        """The roles of the gate: who holds one may reject, and approve by a rule that names it."""
+        return tuple(dict.fromkeys(r for rule in self.rules for r in rule.roles)) or self.roles
+
     def roles_of(self, person: str) -> tuple[str, ...]:
-        key = identity(person)
-        return tuple(r for r in self.roles if key in {identity(m) for m in self.members.get(r, ())})
+        """The roles of the gate that the directory gives this person."""
+        return _held(person, self.deciding_roles, self.members)
+
+
+def _held(person: str, roles: tuple[str, ...], members: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    key = identity(person)
+    return tuple(r for r in roles if key and key in {identity(m) for m in members.get(r, ())})
 
 
 class ApprovalRequest(Model):
@@ -148,6 +177,7 @@ class Decision(Model):
     """One decision that counted: who, in which role, when, from where, and why.
 
     Attributes:
+        roles: the roles it counts in.
         verified: its signature was checked; none where identities were not looked at.
         on_behalf_of: who delegated the decision to `actor`.
         emergency: it breaks the glass.
@@ -163,9 +193,44 @@ class Decision(Model):
     on_behalf_of: str | None = None
     emergency: bool = False
 
+    @property
+    def seat(self) -> str:
+        """Whose vote it is."""
+        return self.on_behalf_of or self.actor
+
+
+class RuleProgress(Model):
+    """How far one rule of a gate is.
+
+    Attributes:
+        roles: any one of them entitles.
+        needed: distinct people.
+        counted: the people whose approval counts for this rule.
+        open_to: the people who can still approve for it, as things stand.
+    """
+
+    roles: tuple[str, ...]
+    needed: int
+    counted: tuple[str, ...] = ()
+    open_to: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> int:
+        return max(0, self.needed - len(self.counted))
+
 
 class ApprovalStatus(Model):
-    """The spec's ``approval`` record, as it stands."""
+    """The spec's ``approval`` record, as it stands.
+
+    Attributes:
+        min_approvals: the fewest people that can decide it.
+        received_approvals: also those that break the glass, which are marked so and counted apart.
+        progress: of each rule, without who can still approve (`missing` tells that too).
+        require: all of the rules, or any one of them.
+        escalated_at: since then on-call people may decide too.
+        reminders: how many were sent, the last one at `reminded_at`.
+        revision: rises with every change.
+    """
 
     id: str
     deployment_id: str
@@ -176,6 +241,8 @@ class ApprovalStatus(Model):
     received_approvals: tuple[Decision, ...] = ()
     received_rejections: tuple[Decision, ...] = ()
     comments: tuple[Decision, ...] = ()
+    progress: tuple[RuleProgress, ...] = ()
+    require: Requirement = Requirement.ALL
     created_at: datetime
     expires_at: datetime
     decided_at: datetime | None = None
@@ -183,105 +250,51 @@ class ApprovalStatus(Model):
     time_left: Duration | None = None
     escalated_at: datetime | None = None
     reminders: int = 0
+    reminded_at: datetime | None = None
     revision: int = 0
 
     @property
+    def approvals(self) -> tuple[Decision, ...]:
+        """The approvals by the rules."""
+        return tuple(d for d in self.received_approvals if not d.emergency)
+
+    @property
+    def emergency_approvals(self) -> tuple[Decision, ...]:
+        """The approvals that break the glass."""
+        return tuple(d for d in self.received_approvals if d.emergency)
+
+    @property
     def approvals_missing(self) -> int:
-        return max(0, self.min_approvals - len(self.received_approvals))
+        """The fewest further people that can complete it by its rules."""
+        if not self.progress:  # recorded before gates had rules
+            return max(0, self.min_approvals - len(self.approvals))
+        return shortfall(self.progress, self.require)
 
 
-def identity(person: str) -> str:
-    """The form in which people are compared: case and surrounding blanks do not make another person."""
-    return person.strip().casefold()
+def shortfall(progress: Iterable[RuleProgress], require: Requirement) -> int:
+    """The fewest further people that can satisfy the rules; none where they are satisfied."""
+    missing = [rule.missing for rule in progress]
+    return sum(missing) if require is Requirement.ALL else min(missing)
 
 
-def open_approval(request: ApprovalRequest, now: datetime) -> ApprovalStatus:
-    """A fresh, pending approval that expires after the policy's timeout."""
-    gate = request.policy.gate
-    return ApprovalStatus(
-        id=f"approval:{request.application}:{request.environment}:{request.version}:{gate}",
-        deployment_id=request.deployment_id,
-        gate_name=gate,
-        state=ApprovalState.PENDING,
-        required_approvers=request.policy.roles,
-        min_approvals=request.policy.min_approvals,
-        created_at=now,
-        expires_at=now + request.policy.timeout,
-    )
+def with_authors(policy: ApprovalPolicy, authors: Iterable[str]) -> ApprovalPolicy:
+    """The policy once it is known who wrote what is deployed: they may not approve it, if it says so."""
+    if not policy.exclude_authors:
+        return policy
+    people = {identity(p): p.strip() for p in (*policy.authors, *authors)}
+    people.pop("", None)
+    return policy.model_copy(update={"authors": tuple(people.values())})
 
 
-def refusal(
-    status: ApprovalStatus, policy: ApprovalPolicy, verb: Verb, message: DecisionMessage
-) -> str | None:
-    """Why this decision may not count, in one sentence that says what to do; none if it may."""
-    person = identity(message.actor)
-    if not person:
-        return 'the decision names no actor; send {"actor": "you@example.com", …}'
-    if status.state is not ApprovalState.PENDING:
-        return f"the approval is closed: it was {status.state}"
-    if message.gate is not None and message.gate != policy.gate:
-        return f"it is for gate {message.gate!r}, and this is {policy.gate!r}"
-    if verb is Verb.COMMENT:
-        return None
-    if not policy.roles_of(message.actor):
-        return (
-            f"{message.actor} holds none of the roles {', '.join(policy.roles)} of gate {policy.gate!r}; "
-            "ask one of their members, or add the person under directory.roles in deployment.yaml"
-        )
-    if verb is Verb.APPROVE:
-        if person in {identity(p) for p in policy.excluded}:
-            return f"{message.actor} asked for this deployment, and may not approve it"
-        if person in {identity(d.actor) for d in status.received_approvals}:
-            return f"{message.actor} has approved already; {status.approvals_missing} more person(s) needed"
-    return None
+def changed(status: ApprovalStatus, **changes: Any) -> ApprovalStatus:
+    """The only way to another status."""
+    return status.model_copy(update={**changes, "revision": status.revision + 1})
 
 
-def decide(
-    status: ApprovalStatus, policy: ApprovalPolicy, verb: Verb, message: DecisionMessage, now: datetime
+def ended(
+    status: ApprovalStatus, state: ApprovalState, reason: str, now: datetime, **changes: Any
 ) -> ApprovalStatus:
-    """The approval after one decision. A decision that may not count changes nothing (see `refusal`)."""
-    if refusal(status, policy, verb, message) is not None:
-        return status
-    decision = Decision(
-        verb=verb,
-        actor=message.actor.strip(),
-        roles=policy.roles_of(message.actor),
-        comment=message.comment,
-        source=message.source,
-        at=now,
-    )
-    if verb is Verb.COMMENT:
-        return status.model_copy(update={"comments": (*status.comments, decision)})
-    if verb is Verb.REJECT:
-        return status.model_copy(
-            update={
-                "state": ApprovalState.REJECTED,
-                "received_rejections": (*status.received_rejections, decision),
-                "decided_at": now,
-                "reason": f"rejected by {decision.actor}"
-                + (f": {decision.comment}" if decision.comment else ""),
-            }
-        )
-    approvals = (*status.received_approvals, decision)
-    changes: dict[str, object] = {"received_approvals": approvals}
-    if len(approvals) >= policy.min_approvals:
-        people = ", ".join(d.actor for d in approvals)
-        changes |= {"state": ApprovalState.APPROVED, "decided_at": now, "reason": f"approved by {people}"}
-    return status.model_copy(update=changes)
-
-
-def expire(status: ApprovalStatus, policy: ApprovalPolicy, now: datetime) -> ApprovalStatus:
-    """The approval after its time ran out: expired, or approved where the policy says so."""
-    if status.state is not ApprovalState.PENDING:
-        return status
-    if policy.on_timeout is OnTimeout.APPROVE:
-        state, reason = ApprovalState.APPROVED, "approved by policy on timeout"
-    else:
-        state = ApprovalState.EXPIRED
-        reason = (
-            f"expired: no decision within the time allowed, {status.approvals_missing} approval(s) missing"
-        )
-    return status.model_copy(update={"state": state, "decided_at": now, "reason": reason})
+    return changed(status, state=state, reason=reason, decided_at=now, **changes)
 
 
 ApprovalRequest.model_rebuild()

@@ -1,0 +1,129 @@
+"""The one reducer for decisions, however they arrive: signal, update, early, or read from the Git host."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from domain.approval.electorate import Electorate, Seat
+from domain.approval.models import (
+    ApprovalPolicy,
+    ApprovalRequest,
+    ApprovalState,
+    ApprovalStatus,
+    Decision,
+    DecisionMessage,
+    EmergencyPolicy,
+    Verb,
+    changed,
+    ended,
+    shortfall,
+)
+from domain.approval.quorum import progress
+from domain.approval.refusals import ACTOR_LENGTH, refusal
+from domain.identity import Identification
+
+COMMENT_LENGTH = 4000
+"""What is kept of a comment here; the audit trail has all of it."""
+
+
+def open_approval(request: ApprovalRequest, now: datetime) -> ApprovalStatus:
+    """A fresh, pending approval that expires after the policy's timeout."""
+    policy = request.policy
+    return ApprovalStatus(
+        id=f"approval:{request.application}:{request.environment}:{request.version}:{policy.gate}",
+        deployment_id=request.deployment_id,
+        gate_name=policy.gate,
+        state=ApprovalState.PENDING,
+        required_approvers=policy.deciding_roles,
+        min_approvals=shortfall(progress(policy, ()), policy.require),
+        progress=progress(policy, ()),
+        require=policy.require,
+        created_at=now,
+        expires_at=now + policy.timeout,
+    )
+
+
+def decide(  # noqa: PLR0917 — the subject, the rules and the decision
+    status: ApprovalStatus,
+    policy: ApprovalPolicy,
+    verb: Verb,
+    message: DecisionMessage,
+    now: datetime,
+    identification: Identification | None = None,
+    *,
+    evidence: bool = False,
+) -> ApprovalStatus:
+    """The approval after one decision. A decision that may not count changes nothing (see `refusal`).
+
+    Args:
+        evidence: it was read from the Git host, which knows who said it.
+    """
+    if evidence:
+        identification = Identification(verified=True)
+    if refusal(status, policy, verb, message, now, identification) is not None:
+        return status
+    actor = message.actor.strip()
+    decision = Decision(
+        verb=verb,
+        actor=actor,
+        roles=policy.roles_of(actor),
+        comment=_cut(message.comment),
+        source=message.source[:ACTOR_LENGTH],
+        at=now,
+        verified=identification is not None and identification.verified,
+    )
+    if verb is Verb.COMMENT:
+        return changed(status, comments=(*status.comments, decision))
+    if verb is Verb.APPROVE and message.emergency and policy.emergency is not None:
+        return _break_glass(status, policy.emergency, decision)
+    voters = Electorate(status, policy, now)
+    if verb is Verb.REJECT:
+        seat = voters.seats(actor)[0]
+    else:
+        seat = _furthest(voters.open_seats(actor), status, policy, decision)
+    decision = decision.model_copy(update={"roles": seat.roles, "on_behalf_of": seat.on_behalf_of})
+    if verb is Verb.REJECT:
+        reason = f"rejected by {_who(decision)}" + (f": {decision.comment}" if decision.comment else "")
+        rejections = (*status.received_rejections, decision)
+        return ended(status, ApprovalState.REJECTED, reason, now, received_rejections=rejections)
+    approvals = (*status.approvals, decision)
+    counted: dict[str, Any] = {
+        "received_approvals": (*status.received_approvals, decision),
+        "progress": progress(policy, approvals),
+    }
+    if shortfall(counted["progress"], policy.require):
+        return changed(status, **counted)
+    reason = f"approved by {', '.join(_who(d) for d in approvals)}"
+    return ended(status, ApprovalState.APPROVED, reason, now, **counted)
+
+
+def _break_glass(status: ApprovalStatus, emergency: EmergencyPolicy, decision: Decision) -> ApprovalStatus:
+    roles = emergency.roles_of(decision.actor)
+    decision = decision.model_copy(update={"emergency": True, "roles": roles})
+    counted = {"received_approvals": (*status.received_approvals, decision)}
+    broken = (*status.emergency_approvals, decision)
+    if len(broken) < emergency.people:
+        return changed(status, **counted)
+    people, reasons = ", ".join(d.actor for d in broken), "; ".join(d.comment for d in broken)
+    reason = f"BREAK GLASS by {people}: {reasons}"
+    return ended(status, ApprovalState.APPROVED, reason, decision.at, **counted)
+
+
+def _furthest(seats: list[Seat], status: ApprovalStatus, policy: ApprovalPolicy, vote: Decision) -> Seat:
+    """Of several seats the one that brings the gate furthest; of equal ones the first."""
+
+    def left(seat: Seat) -> int:
+        approval = vote.model_copy(update={"roles": seat.roles})
+        return shortfall(progress(policy, (*status.approvals, approval)), policy.require)
+
+    return min(seats, key=left)
+
+
+def _who(decision: Decision) -> str:
+    return f"{decision.actor} for {decision.on_behalf_of}" if decision.on_behalf_of else decision.actor
+
+
+def _cut(comment: str) -> str:
+    text = comment.strip()
+    return text if len(text) <= COMMENT_LENGTH else text[: COMMENT_LENGTH - 1] + "…"
