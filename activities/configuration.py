@@ -288,7 +288,9 @@ _MUST_BE = {
 def _structural(error: ValidationError, merged: Any, document: _Document) -> Iterator[Problem]:
     for fault in error.errors(include_url=False):
         location = _existing(fault["loc"], merged, missing=fault["type"] == "missing")
-        value = None if fault["type"] == "missing" else fault["input"]
+        # Who pastes a wrong key may have pasted the private one.
+        hidden = fault["type"] == "missing" or "public_key" in fault["loc"]
+        value = None if hidden else fault["input"]
         message, remedy = _explained(fault, location, fault["loc"])
         yield document.problem(location, value, message, remedy)
 

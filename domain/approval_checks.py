@@ -8,13 +8,14 @@ from itertools import pairwise
 
 from domain.approval import OnTimeout, identity
 from domain.approval.quorum import Quorum, assign
-from domain.approval_settings import Delegation, Requirement
+from domain.approval_settings import ApprovalSettings, Delegation, Requirement
 from domain.configuration import Configuration, Directory, EnvironmentSettings
 from domain.findings import Finding, nearest
 from domain.gates import GateDefinition, GateType
 from domain.plan import APPROVAL_TIMEOUT
 from domain.secrets import Path
 
+_DEFAULTS = ApprovalSettings()
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 _END = datetime.max.replace(tzinfo=UTC)
 
@@ -35,6 +36,7 @@ def gate_approvals(
     yield from _known_roles((*path, "operators"), settings.operators, directory)
     if not manual and settings.approval is None:
         yield from _never_asked(path, settings)
+        yield from _emergency((*path, "approvals"), settings, directory)
         return
     asked = manual[0] if manual else "manual_approval"
     if settings.approvals.rules:
@@ -66,7 +68,9 @@ def _never_asked(path: Path, settings: EnvironmentSettings) -> Iterator[Finding]
             (*path, "min_approvals"), settings.min_approvals,
             "is never asked for: there is no approval", remedy,
         )  # fmt: skip
-    if "approvals" in settings.model_fields_set:
+    # Who may break the glass may also skip the tests, which needs no approval.
+    emergency = {field: getattr(_DEFAULTS, field) for field in ("emergency_roles", "emergency_people")}
+    if settings.approvals.model_copy(update=emergency) != _DEFAULTS:
         yield Finding((*path, "approvals"), None, "is never looked at: there is no approval", remedy)
 
 
@@ -150,7 +154,7 @@ def _times(path: Path, settings: EnvironmentSettings, timeout: timedelta) -> Ite
                 "write them in ascending order, for example [4h, 12h, 24h]",
             )  # fmt: skip
     before = approvals.escalate_before
-    if "escalate_before" in approvals.model_fields_set and before is not None:
+    if before is not None and before != _DEFAULTS.escalate_before:
         text = approvals.model_dump(mode="json")["escalate_before"]
         if before >= timeout:
             yield Finding(
@@ -168,7 +172,7 @@ def _emergency(path: Path, settings: EnvironmentSettings, directory: Directory) 
     approvals = settings.approvals
     roles = approvals.emergency_roles
     if not roles:
-        if "emergency_people" in approvals.model_fields_set:
+        if approvals.emergency_people != _DEFAULTS.emergency_people:
             yield Finding(
                 (*path, "emergency_people"), approvals.emergency_people,
                 "is never asked for: nobody may break the glass", "name who may under emergency_roles",

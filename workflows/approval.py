@@ -6,9 +6,10 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
+    from activities.signatures import IdentitySignatures
     from domain import approval
     from domain.approval import (
         UNSIGNED,
@@ -17,10 +18,17 @@ with workflow.unsafe.imports_passed_through():
         ApprovalStatus,
         DecisionMessage,
         DecisionRequest,
+        EarlyDecision,
         Verb,
     )
     from domain.audit import AuditCategory
-    from workflows import presentation
+    from domain.durations import format_duration
+    from domain.identity import Identification
+    from domain.notification import NotificationType
+    from domain.signing import query_of
+    from workflows import effects, presentation
+    from workflows.approval_board import ApprovalBoard, card_key
+    from workflows.failures import reason_of, see_through
     from workflows.journal import Journal, show_in_visibility
     from workflows.parent import tell_parent
 
@@ -35,6 +43,9 @@ class ApprovalWorkflow:
         self._policy = request.policy
         self._status = approval.open_approval(request, workflow.now())
         self._seen: set[str] = set()
+        self._judging = asyncio.Lock()
+        self._undecided = 0
+        self._board = ApprovalBoard(request)
         self._journal = Journal(
             deployment_id=request.deployment_id,
             application=request.application,
@@ -45,13 +56,7 @@ class ApprovalWorkflow:
 
     @workflow.run
     async def run(self, request: ApprovalRequest) -> ApprovalStatus:
-        show_in_visibility(
-            application=request.application,
-            environment=request.environment,
-            version=request.version,
-            state="Approval",
-            awaiting_approval=True,
-        )
+        self._show_state(awaiting=True)
         self._journal.note(
             "approval.requested",
             "request_approval",
@@ -59,46 +64,81 @@ class ApprovalWorkflow:
             category=AuditCategory.APPROVAL,
             gate=self._policy.gate,
             roles=list(self._policy.roles),
-            min_approvals=self._policy.min_approvals,
+            min_approvals=self._status.min_approvals,
             expires_at=self._status.expires_at.isoformat(),
         )
-        for early in request.early:
-            self._decide(early.verb, early.message)
         try:
+            for early in request.early:
+                await self._decide_early(early)
             await self._wait_for_decision()
         except asyncio.CancelledError:
-            if self._status.state is ApprovalState.PENDING:
-                self._status = self._status.model_copy(
-                    update={
-                        "state": ApprovalState.REJECTED,
-                        "decided_at": workflow.now(),
-                        "reason": "cancelled with its deployment",
-                    }
-                )
-        await self._close()
+            self._change(approval.cancel(self._status, workflow.now()))
+        await see_through(self._close())
         return self._status
 
+    # Waiting
+
     async def _wait_for_decision(self) -> None:
-        self._show()
-        left = self._status.expires_at - workflow.now()
-        try:
-            await workflow.wait_condition(
-                lambda: self._status.state is not ApprovalState.PENDING,
-                timeout=max(left, timedelta(0)),
-                timeout_summary=f"approval {self._policy.gate} expires",
-            )
-        except TimeoutError:
-            self._status = approval.expire(self._status, self._policy, workflow.now())
+        """Until it is decided: remind, escalate, expire."""
+        self._show("waiting for approval")
+        while self._status.state is ApprovalState.PENDING:
+            event, at = approval.next_event(self._status, self._policy)
+            words = {"reminder": "reminder", "escalation": "is escalated", "expiry": "expires"}
+            try:
+                await workflow.wait_condition(
+                    lambda: self._status.state is not ApprovalState.PENDING,
+                    timeout=max(at - workflow.now(), timedelta(0)),
+                    timeout_summary=f"approval {self._policy.gate} {words[event]}",
+                )
+            except TimeoutError:
+                if event == "expiry":
+                    await self._expire()
+                    return
+                if event == "escalation":
+                    self._escalate()
+                else:
+                    self._remind()
+                await tell_parent("approval_changed", self._status)
+
+    async def _expire(self) -> None:
+        if self._undecided:  # who came in time is not too late because a signature takes a moment
+            await workflow.wait_condition(lambda: self._undecided == 0)
+        self._change(approval.expire(self._status, self._policy, workflow.now()))
+
+    def _remind(self) -> None:
+        self._change(approval.remind(self._status, workflow.now()))
+        self._tell(NotificationType.APPROVAL_REMINDER)
+
+    def _escalate(self) -> None:
+        self._change(approval.escalate(self._status, self._policy, workflow.now()))
+        self._journal.note(
+            "approval.escalated",
+            "escalate_approval",
+            "warning",
+            category=AuditCategory.APPROVAL,
+            gate=self._policy.gate,
+            on_call={role: list(people) for role, people in self._policy.on_call.items()},
+        )
+        self._tell(NotificationType.APPROVAL_ESCALATED)
+
+    def _tell(self, kind: NotificationType) -> None:
+        """Name who can still help, and how long there is."""
+        missing = approval.missing(self._status, self._policy, workflow.now())
+        self._journal.tell(
+            kind,
+            thread=card_key(),
+            version=self._request.version,
+            gate=self._policy.gate,
+            requester=self._request.requester,
+            missing=", ".join(f"{m.missing} of {' or '.join(m.roles)}" for m in missing if m.missing),
+            time_left=format_duration(self._status.expires_at - workflow.now()),
+            approval_id=self._status.id,
+            people=approval.deciders(self._status, self._policy, workflow.now()),
+        )
 
     async def _close(self) -> None:
-        self._show()
-        show_in_visibility(
-            application=self._request.application,
-            environment=self._request.environment,
-            version=self._request.version,
-            state="Approval",
-            awaiting_approval=False,
-        )
+        """Store how it ended; then the deployment goes on, while people are still being told."""
+        self._show_state(awaiting=False)
         self._journal.note(
             "approval.closed",
             "close_approval",
@@ -107,7 +147,36 @@ class ApprovalWorkflow:
             reason=self._status.reason or "",
             gate=self._policy.gate,
         )
+        emergency = self._policy.emergency
+        if emergency is not None and len(self._status.emergency_approvals) >= emergency.people:
+            self._break_glass()
+        if self._request.facts is not None:
+            await self._journal.recorded()
+            await tell_parent("approval_closed", self._status)
+            await self._board.close()
         await self._journal.close()
+        await self._board.close()
+
+    def _break_glass(self) -> None:
+        """Loudly: it is told where incidents are, and stands in the audit trail under its own name."""
+        people = self._status.emergency_approvals
+        self._journal.note(
+            "approval.break_glass",
+            "break_glass",
+            "warning",
+            category=AuditCategory.APPROVAL,
+            reason=self._status.reason or "",
+            gate=self._policy.gate,
+            people=[d.actor for d in people],
+        )
+        self._journal.tell(
+            NotificationType.APPROVAL_BREAK_GLASS,
+            thread=card_key(),
+            version=self._request.version,
+            gate=self._policy.gate,
+            approved_by=", ".join(d.actor for d in people),
+            reason="; ".join(d.comment for d in people),
+        )
 
     # Decisions: signals and the update go through one reducer.
 
@@ -126,30 +195,89 @@ class ApprovalWorkflow:
     @workflow.update
     async def decide(self, request: DecisionRequest) -> ApprovalStatus:
         """Decide and be told at once; what may not count is refused with the reason."""
-        await self._take(request.decision, request)
+        refused = await self._take(request.decision, request)
+        if refused is not None:
+            raise ApplicationError(refused, type="DecisionRefused", non_retryable=True)
         return self._answer()
 
     @decide.validator
     def _validate_decision(self, request: DecisionRequest) -> None:
-        reason = approval.refusal(self._status, self._policy, request.decision, request)
+        """What can be told without looking at the signature; a refusal leaves no trace in the history."""
+        reason = approval.refusal(
+            self._status,
+            self._policy,
+            request.decision,
+            request,
+            workflow.now(),
+            approval.presumed(request),
+        )
         if reason is not None:
             raise ApplicationError(reason, type="DecisionRefused", non_retryable=True)
 
-    async def _take(self, verb: Verb, message: DecisionMessage) -> None:
+    async def _take(self, verb: Verb, message: DecisionMessage) -> str | None:
+        """Judge one decision; why it was refused, or none."""
         before = self._status
-        self._decide(verb, message)
+        refused = await self._judge(verb, message, workflow.now())
         if self._status != before:
             await tell_parent("approval_changed", self._status)
+        if refused is not None and message.reply_to:
+            self._board.answer(message.reply_to, f"Your {verb} does not count: {refused}")
+        return refused
 
-    def _decide(self, verb: Verb, message: DecisionMessage) -> None:
-        """Apply one decision at once (no await between two decisions) and audit it."""
+    async def _decide_early(self, early: EarlyDecision) -> None:
+        refused = await self._judge(early.verb, early.message, workflow.now(), evidence=early.evidence)
+        if refused is not None and early.message.reply_to:
+            self._board.answer(early.message.reply_to, f"Your {early.verb} does not count: {refused}")
+
+    async def _judge(
+        self, verb: Verb, message: DecisionMessage, at: datetime, *, evidence: bool = False
+    ) -> str | None:
+        """One decision after the other, as they came; its time is when it came."""
         if message.id is not None:
             if message.id in self._seen:
-                return
+                return None
             self._seen.add(message.id)
-        refused = approval.refusal(self._status, self._policy, verb, message)
-        self._status = approval.decide(self._status, self._policy, verb, message, workflow.now())
-        self._show()
+        self._undecided += 1
+        try:
+            async with self._judging:
+                identification = await self._identify(verb, message, evidence=evidence)
+                return self._decide(verb, message, at, identification)
+        finally:
+            self._undecided -= 1
+
+    async def _identify(
+        self, verb: Verb, message: DecisionMessage, *, evidence: bool
+    ) -> Identification | None:
+        if evidence:  # the Git host knows who said it
+            return Identification(verified=True)
+        if message.proof is None:
+            return None
+        query = query_of(self._request.deployment_id, verb, message, self._request.begun)
+        try:
+            return await workflow.execute_activity_method(
+                IdentitySignatures.verify_identity,
+                query,
+                summary=f"verify {message.proof.signer}'s signature",
+                **effects.VERIFICATION,
+            )
+        except ActivityError as error:
+            return Identification(
+                verified=False,
+                signer=message.proof.signer,
+                reason=f"it cannot be checked: {reason_of(error)}",
+            )
+
+    def _decide(
+        self,
+        verb: Verb,
+        message: DecisionMessage,
+        at: datetime,
+        identification: Identification | None,
+    ) -> str | None:
+        """Apply one decision at once (no await between two decisions) and audit it."""
+        status, policy = self._status, self._policy
+        refused = approval.refusal(status, policy, verb, message, at, identification)
+        self._change(approval.decide(status, policy, verb, message, at, identification))
         self._journal.note(
             f"approval.{verb}",
             str(verb),
@@ -157,12 +285,31 @@ class ApprovalWorkflow:
             category=AuditCategory.APPROVAL,
             actor=message.actor or "unknown",
             reason=refused or message.comment,
-            gate=self._policy.gate,
+            gate=policy.gate,
             source=message.source,
+            **_about(message, identification),
         )
+        return refused
 
-    def _show(self) -> None:
+    # What it shows
+
+    def _change(self, status: ApprovalStatus) -> None:
+        if status != self._status:
+            self._status = status
+            self._show(_headline(status))
+
+    def _show(self, headline: str = "") -> None:
         workflow.set_current_details(presentation.approval(self._status, self._policy))
+        self._board.show(self._status, headline)
+
+    def _show_state(self, *, awaiting: bool) -> None:
+        show_in_visibility(
+            application=self._request.application,
+            environment=self._request.environment,
+            version=self._request.version,
+            state="Approval",
+            awaiting_approval=awaiting,
+        )
 
     @workflow.query
     def status(self) -> ApprovalStatus:
@@ -173,6 +320,25 @@ class ApprovalWorkflow:
         if self._status.state is not ApprovalState.PENDING:
             return self._status
         return self._status.model_copy(update={"time_left": self._status.expires_at - present()})
+
+
+def _about(message: DecisionMessage, identification: Identification | None) -> dict[str, object]:
+    """What the audit trail keeps of a decision's identity."""
+    about: dict[str, object] = {"verified": identification is not None and identification.verified}
+    if message.proof is not None and identification is not None:
+        about |= {"signer": identification.signer, "identification": identification.reason}
+    if message.emergency:
+        about["emergency"] = True
+    return about
+
+
+def _headline(status: ApprovalStatus) -> str:
+    if status.state is not ApprovalState.PENDING:
+        return status.reason or str(status.state)
+    if status.received_approvals:
+        latest = status.received_approvals[-1]
+        return f"approved by {latest.actor}, {status.approvals_missing} more needed"
+    return "escalated: about to expire" if status.escalated_at is not None else "waiting for approval"
 
 
 def present() -> datetime:

@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.analysis import Watch, WatchOutcome, WatchPolicy, WatchProgress
     from domain.approval import (
         UNSIGNED,
+        ApprovalPolicy,
         ApprovalRequest,
         ApprovalState,
         ApprovalStatus,
@@ -27,6 +28,7 @@ with workflow.unsafe.imports_passed_through():
         EarlyDecision,
         Verb,
         open_approval,
+        with_authors,
     )
     from domain.audit import AuditCategory
     from domain.build import ReleaseArtefact
@@ -55,6 +57,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.workload import ReleaseApply, Track, WorkloadObservation
     from workflows import blue_green, effects, handover, hot_upgrade, presentation, workload
     from workflows.approval import ApprovalWorkflow, present
+    from workflows.approving import find_evidence, gather_facts
     from workflows.blue_green import BlueGreen
     from workflows.building import BuildSite
     from workflows.canary import CanaryWorkflow
@@ -70,6 +73,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.turns import Turn, turn_request
 
 S = DeploymentState
+PROGRESS = frozenset({S.TESTING, S.DEPLOYING, S.MONITORING})
+"""States that the conversation about a deployment is told of; the others are told in words of their own."""
 LEAVES_BLUE_GREEN = "leaves-blue-green"
 """Patch: an environment may stop being blue/green."""
 VERDICT_NOTED = "verdict-noted"
@@ -82,6 +87,10 @@ WATCHED_AT_ONCE = "watched-at-once"
 """Patch: a version that serves is watched before its transition is stored."""
 GUARDED_STATES = "guarded-states"
 """Patch: a version that serves is watched for failures while its deployment is paused."""
+APPROVAL_FACTS = "approval-facts"
+"""Patch: people are shown what they need to decide, and reviews of pull requests count."""
+PROGRESS_TOLD = "progress-told"
+"""Patch: the conversation about a deployment is told how it goes on."""
 
 
 class _TurnedAwayError(Exception):
@@ -129,6 +138,7 @@ class DeploymentWorkflow:
         self._children = Children(self._orders, self._wait_for)
         self._early: list[EarlyDecision] = []
         self._approval: workflow.ChildWorkflowHandle[Any, ApprovalStatus] | None = None
+        self._closed: ApprovalStatus | None = None
         self._canary: workflow.ChildWorkflowHandle[Any, CanaryStatus] | None = None
         self._previous: WorkloadObservation | None = None
         self._blue_green: BlueGreen | None = None
@@ -213,10 +223,15 @@ class DeploymentWorkflow:
             self._journal.note("deployment.refused", self._action, "refused", reason=reason)
             await self._journal.settle()
             raise ApplicationError(reason, type=INVALID_INPUT, non_retryable=True) from error
-        await self._journal.record(
-            "deployment.requested", self._action, "started", reason=request.reason or ""
-        )
         event = request.event
+        await self._journal.record(
+            "deployment.requested",
+            self._action,
+            "started",
+            reason=request.reason or "",
+            origin=None if event is None else event.metadata,
+            **({} if event is None else {"event": event.model_dump(mode="json")}),
+        )
         self._turn = Turn(
             turn_request(
                 application=request.application,
@@ -318,15 +333,7 @@ class DeploymentWorkflow:
         policy = self._plan.approval
         if policy is None:
             return
-        request = ApprovalRequest(
-            deployment_id=self._request.deployment_id,
-            application=self._request.application,
-            environment=self._request.environment,
-            version=self._request.version,
-            requester=self._request.actor,
-            policy=policy,
-            early=tuple(self._early),
-        )
+        request = await self._approval_request(policy)
         self._early.clear()
         gate = await self._children.start(
             ApprovalWorkflow.run,
@@ -352,12 +359,40 @@ class DeploymentWorkflow:
             time_left=format_duration(policy.timeout),
         )
         self._wait_for(f"approval by {', '.join(policy.roles)}")
-        decided = await self._orders.obey(result(gate))
+        decided = await self._orders.obey(self._decision_of(gate))
         self._approval = None
         self._wait_for(None)
         self._set(approval=decided)
         if decided.state is not ApprovalState.APPROVED:
             raise _TurnedAwayError(S.REJECTED, decided.reason or str(decided.state))
+
+    async def _approval_request(self, policy: ApprovalPolicy) -> ApprovalRequest:
+        """The gate's rules, and what is known for it: facts, reviews, decisions that came early."""
+        request, evidence, facts = self._request, tuple[EarlyDecision, ...](), None
+        if workflow.patched(APPROVAL_FACTS):
+            checkout = self._site.checkout
+            policy = with_authors(policy, checkout.authors)
+            facts = await self._orders.obey(gather_facts(self._plan, request, self._status, checkout))
+            if request.approval == "automatic":
+                evidence = await self._orders.obey(find_evidence(request, policy, checkout, self._journal))
+        return ApprovalRequest(
+            deployment_id=request.deployment_id,
+            application=request.application,
+            environment=request.environment,
+            version=request.version,
+            requester=request.actor,
+            policy=policy,
+            early=(*evidence, *self._early),
+            facts=facts,
+            begun=self._status.started_at,
+        )
+
+    async def _decision_of(self, gate: workflow.ChildWorkflowHandle[Any, ApprovalStatus]) -> ApprovalStatus:
+        """How the gate was decided: it is stored then, though people may still be told of it."""
+        if not workflow.patched(APPROVAL_FACTS):
+            return await result(gate)
+        await workflow.wait_condition(lambda: gate.done() or self._closed is not None)
+        return self._closed if self._closed is not None else await result(gate)
 
     def _approval_reason(self) -> str:
         approval = self._status.approval
@@ -739,6 +774,14 @@ class DeploymentWorkflow:
             changes |= {"finished_at": now, "reason": reason}
         self._set(**changes)
         self._show()
+        if state in PROGRESS and workflow.patched(PROGRESS_TOLD):
+            self._journal.tell(
+                NotificationType.DEPLOYMENT_PROGRESS,
+                title=f"{state}: {self._request.version}",
+                version=self._request.version,
+                state=str(state),
+                reason=reason,
+            )
         self._journal.note(
             "deployment.transition",
             self._action,
@@ -832,6 +875,11 @@ class DeploymentWorkflow:
     def approval_changed(self, status: ApprovalStatus) -> None:
         if self._approval is not None:
             self._set(approval=status)
+
+    @workflow.signal
+    def approval_closed(self, status: ApprovalStatus) -> None:
+        if self._approval is not None:
+            self._closed = status
 
     @workflow.signal
     def canary_changed(self, status: CanaryStatus) -> None:

@@ -37,6 +37,20 @@ NOTICE = Options(
 )
 """Notifications: worth some tries, but no reason to hold a deployment up for ever."""
 
+VERIFICATION = Options(
+    start_to_close_timeout=timedelta(seconds=10),
+    schedule_to_close_timeout=timedelta(minutes=2),
+    retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=200)),
+)
+"""Reading who may sign: a decision waits for it, but not for ever."""
+
+LOOK_UP = Options(
+    start_to_close_timeout=timedelta(seconds=30),
+    schedule_to_close_timeout=timedelta(minutes=2),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=20)),
+)
+"""What helps people to decide, or saves them from it: good to have, and nothing to wait long for."""
+
 RESERVATION = Options(
     start_to_close_timeout=timedelta(seconds=30),
     retry_policy=RetryPolicy(maximum_interval=timedelta(seconds=30)),

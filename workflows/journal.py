@@ -7,6 +7,7 @@ in the middle: an event that was begun is finished.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from temporalio import workflow
@@ -37,6 +38,13 @@ class Journal:
     def __init__(
         self, *, deployment_id: str, application: str, environment: str, version: str, actor: str
     ) -> None:
+        info = workflow.info()
+        begun_by = info.parent
+        self._thread = (
+            f"{info.workflow_id}/{info.run_id}"
+            if begun_by is None
+            else f"{begun_by.workflow_id}/{begun_by.run_id}"
+        )
         self.deployment_id = deployment_id
         self.application = application
         self.environment = environment
@@ -52,7 +60,8 @@ class Journal:
         """Store one audit event; returns when it is stored. An abort does not interrupt the storing.
 
         Args:
-            about: category, actor, reason; everything else becomes the event's details.
+            about: category, actor, reason, origin (address and client of who asked); everything else becomes
+                the event's details.
 
         Raises:
             ActivityError: the store refuses the event for good.
@@ -87,9 +96,11 @@ class Journal:
         category: AuditCategory = AuditCategory.DEPLOYMENT,
         actor: str | None = None,
         reason: str = "",
+        origin: Mapping[str, Any] | None = None,
         **details: Any,
     ) -> None:
         info = workflow.info()
+        origin = origin or {}
         event = AuditEvent(
             event_id=str(workflow.uuid4()),
             event_type=event_type,
@@ -103,6 +114,8 @@ class Journal:
             reason=reason,
             deployment_id=self.deployment_id,
             environment=self.environment,
+            ip_address=_text(origin.get("ip_address")),
+            user_agent=_text(origin.get("user_agent")),
             details=details,
             metadata={
                 "workflow_id": info.workflow_id,
@@ -130,12 +143,21 @@ class Journal:
             return error
         return None
 
-    def tell(self, kind: NotificationType, *, title: str | None = None, **fields: Any) -> None:
-        """Notify people without waiting for it; `settle` waits."""
+    def tell(
+        self, kind: NotificationType, *, title: str | None = None, thread: str | None = None, **fields: Any
+    ) -> None:
+        """Notify people without waiting for it; `settle` waits.
+
+        Args:
+            thread: the conversation; by default the deployment's.
+            fields: of the spec's template, and ``people`` who are meant.
+        """
         self._told += 1
         info = workflow.info()
         key = f"{info.workflow_id}/{info.run_id}/{self._told}-{kind}"
-        notice = notification(key, kind, title=title, environment=self.environment, **fields)
+        notice = notification(
+            key, kind, title=title, thread=thread or self._thread, environment=self.environment, **fields
+        )
         self._notices = asyncio.create_task(self._send(self._notices, notice))
 
     async def _send(self, before: asyncio.Task[None] | None, notice: Notification) -> None:
@@ -148,6 +170,8 @@ class Journal:
             deliveries = receipt.deliveries
         except ActivityError as error:
             deliveries = (Delivery(channel="all", delivered=False, reason=reason_of(error)),)
+        if notice.type is NotificationType.DEPLOYMENT_PROGRESS:
+            return  # a convenience, told of in the trail by the transition itself
         undelivered = [d for d in deliveries if not d.delivered]
         self.note(
             "notification.sent",
@@ -159,18 +183,26 @@ class Journal:
             channels=[d.channel for d in deliveries if d.delivered],
         )
 
+    async def recorded(self) -> None:
+        """Wait until all events begun so far are stored, or lost; notices go on."""
+        while self._audit is not None and not self._audit.done():
+            await asyncio.shield(self._audit)
+
     async def settle(self) -> None:
         """Wait until all that was begun is stored and sent, or lost."""
         if self._notices is not None:
             await asyncio.shield(self._notices)
-        while self._audit is not None and not self._audit.done():
-            await asyncio.shield(self._audit)
+        await self.recorded()
 
     async def close(self) -> None:
         """`settle`, for good: what signal handlers still begin is waited for too."""
         await self.settle()
         await workflow.wait_condition(workflow.all_handlers_finished)
         await self.settle()
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _what(event: AuditEvent) -> str:

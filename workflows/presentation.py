@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from domain.analysis import MetricTally, Phase, WatchVerdict
-from domain.approval import ApprovalPolicy, ApprovalState, ApprovalStatus
+from domain.approval import ApprovalPolicy, ApprovalState, ApprovalStatus, Decision
+from domain.approval_settings import Requirement
 from domain.canary import CanaryRequest, CanaryStatus
 from domain.delivery import DeliveryKind, DeliveryStatus, StepState
 from domain.deployment import DeploymentState, DeploymentStatus
 from domain.environment import EnvironmentRecord
 from domain.gates import GateOutcome, GateResult
 from domain.rollback import RollbackStatus
+from domain.validation import ValidationState, ValidationStatus
 
 STAGES = (
     DeploymentState.PENDING,
@@ -132,16 +134,37 @@ def _gate_result(gate: GateResult) -> str:
 def _approval_lines(status: ApprovalStatus) -> list[str]:
     lines = [f"### Approval {status.gate_name}: **{status.state}**", ""]
     if status.state is ApprovalState.PENDING:
-        lines += [
-            f"{status.approvals_missing} more from {', '.join(status.required_approvers)}; "
-            f"closes {status.expires_at.strftime(_TIME)}",
-            "",
-        ]
+        lines += [f"{_still_needed(status)}; closes {status.expires_at.strftime(_TIME)}", ""]
+        if status.escalated_at is not None:
+            lines += ["**! Escalated:** people on call may decide too.", ""]
     decisions = (*status.received_approvals, *status.received_rejections, *status.comments)
     rows: list[tuple[object, ...]] = [
-        (d.at.strftime(_CELL_TIME), d.actor, d.verb, d.comment) for d in sorted(decisions, key=lambda d: d.at)
+        (d.at.strftime(_CELL_TIME), _decided_by(d), _what(d), d.comment)
+        for d in sorted(decisions, key=lambda d: d.at)
     ]
     return lines + (_table(("When (UTC)", "Who", "What", "Comment"), rows) if rows else [])
+
+
+def _still_needed(status: ApprovalStatus) -> str:
+    """Whom it waits for, rule by rule."""
+    rules = [(rule.missing, rule.roles) for rule in status.progress if rule.missing]
+    if not rules:
+        rules = [(status.approvals_missing, status.required_approvers)]
+    joined = " and " if status.require is Requirement.ALL else " or "
+    return joined.join(f"{missing} more from {', '.join(roles)}" for missing, roles in rules)
+
+
+def _decided_by(decision: Decision) -> str:
+    return f"{decision.actor} for {decision.on_behalf_of}" if decision.on_behalf_of else decision.actor
+
+
+def _what(decision: Decision) -> str:
+    words = [str(decision.verb)]
+    if decision.emergency:
+        words.append("BREAK GLASS")
+    if decision.verified:
+        words.append("verified")
+    return ", ".join(words)
 
 
 def approval(status: ApprovalStatus, policy: ApprovalPolicy) -> str:
@@ -149,12 +172,14 @@ def approval(status: ApprovalStatus, policy: ApprovalPolicy) -> str:
     lines = _approval_lines(status)
     if status.state is ApprovalState.PENDING:
         people = sorted({p for members in policy.members.values() for p in members})
-        lines += [
-            "",
-            f"May decide: {', '.join(people) or 'nobody'} (not {', '.join(policy.excluded) or '-'}).",
-            "",
-            'Send the signal `approve` or `reject` with `{"actor": "you@example.com", "comment": "…"}`.',
-        ]
+        barred = (*policy.excluded, *policy.authors)
+        lines += ["", f"May decide: {', '.join(people) or 'nobody'} (not {', '.join(barred) or '-'}).", ""]
+        if policy.require_verified:
+            lines += ["Only signed decisions count: use `erlmcp-deploy approve`, or Slack."]
+        else:
+            lines += [
+                'Send the signal `approve` or `reject` with `{"actor": "you@example.com", "comment": "…"}`.'
+            ]
     elif status.reason:
         lines += [status.reason]
     return "\n".join(lines)
@@ -215,6 +240,21 @@ def canary(status: CanaryStatus, request: CanaryRequest) -> str:
     reason = [f"{_cell(status.reason)}", ""] if status.reason else []
     warnings = [] if status.ended else _warning_lines(status.warnings)
     return "\n".join([head, "", *reason, *warnings, *_canary_lines(status)])
+
+
+def validation(status: ValidationStatus) -> str:
+    """A validation's gates at a glance."""
+    lines = [f"## {status.application} {status.commit[:7]}: **{status.state}**", ""]
+    if status.reason and status.state is not ValidationState.COMPLETED:
+        lines += [_cell(status.reason), ""]
+    elif status.waiting_for:
+        lines += [f"Waiting for {_cell(status.waiting_for)}", ""]
+    origin = status.ref or "no branch named"
+    if status.pull_request is not None:
+        origin = f"pull request {status.pull_request}, {origin}"
+    lines += [f"{_cell(origin)}; asked for by {_cell(status.actor)} ({status.kind})", ""]
+    rows: list[tuple[object, ...]] = [(_GATE_MARKS[g.outcome], g.name, _gate_result(g)) for g in status.gates]
+    return "\n".join([*lines, *(_table(("", "Gate", "Result"), rows) if rows else [])])
 
 
 def rollback(status: RollbackStatus) -> str:

@@ -264,6 +264,12 @@ class ApprovalStatus(Model):
         return tuple(d for d in self.received_approvals if d.emergency)
 
     @property
+    def approvals_given(self) -> str:
+        """How far it is, as ``1 of 2``."""
+        needed = self.min_approvals
+        return f"{max(0, needed - self.approvals_missing)} of {needed}"
+
+    @property
     def approvals_missing(self) -> int:
         """The fewest further people that can complete it by its rules."""
         if not self.progress:  # recorded before gates had rules

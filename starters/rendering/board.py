@@ -242,7 +242,7 @@ def _section(title: str, body: RenderableType) -> Table:
 
 def _approval(approval: ApprovalStatus, now: datetime) -> RenderableType:
     needed = approval.min_approvals
-    given = max(0, needed - approval.approvals_missing) if approval.progress else len(approval.approvals)
+    given = max(0, needed - approval.approvals_missing)
     style = {
         ApprovalState.PENDING: "yellow",
         ApprovalState.APPROVED: "green",

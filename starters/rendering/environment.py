@@ -132,7 +132,7 @@ def pending_table(approvals: Iterable[ApprovalStatus], now: datetime) -> Table:
             version,
             approval.gate_name,
             ", ".join(approval.required_approvers),
-            f"{len(approval.received_approvals)} of {approval.min_approvals}",
+            approval.approvals_given,
             Text(brief(left), style="bold red" if left < timedelta(hours=4) else "yellow"),
         )
     return table

@@ -162,10 +162,9 @@ def _deployment(client: Client, status: DeploymentStatus, now: datetime) -> list
 
 
 def _approval(approval: ApprovalStatus, now: datetime) -> str:
-    given = f"{len(approval.received_approvals)} of {approval.min_approvals}"
     roles = ", ".join(map(escape, approval.required_approvers))
     left = brief(approval.expires_at - now)
-    return f"gate {code(approval.gate_name)} waits for {roles}: {given} given, {left} left"
+    return f"gate {code(approval.gate_name)} waits for {roles}: {approval.approvals_given} given, {left} left"
 
 
 async def _environment(client: Client, record: EnvironmentRecord, now: datetime) -> list[str]:

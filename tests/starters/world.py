@@ -11,7 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from activities.signatures import (
     FlagSignatures,
     GitHostSignatures,
     HookSignatures,
+    IdentitySignatures,
     KubernetesSignatures,
     NotificationSignatures,
     PlanSignatures,
@@ -61,9 +62,11 @@ from domain.evidence import ApprovalEvidence, EvidenceQuery
 from domain.feature_flags import FlagChange, FlagReading
 from domain.gates import StepReport
 from domain.hooks import HookReport, HookRun
+from domain.identity import Identification, IdentityQuery, Signer
 from domain.merging import merge
 from domain.notification import Notification, NotificationReceipt
 from domain.plan import DeploymentPlan, UnknownNameError, resolve_plan
+from domain.signing import identify
 from domain.validation import ValidationPlan, ValidationRequest
 from domain.validation_plan import UnfitGateError, resolve_validation_plan
 from domain.workload import (
@@ -408,6 +411,17 @@ class GitHost(FactsSignatures, GitHostSignatures):
         return CheckReceipt(published=True, reference=str(len(self.checks)))
 
 
+class Identities(IdentitySignatures):
+    """Knows the signers in `signers`, and really checks their signatures."""
+
+    def __init__(self) -> None:
+        self.signers: dict[str, Signer] = {}
+
+    @activity.defn
+    async def verify_identity(self, query: IdentityQuery) -> Identification:
+        return identify(query, self.signers, datetime.now(UTC))
+
+
 @dataclass
 class World:
     """Everything outside, in memory."""
@@ -420,12 +434,15 @@ class World:
     hooks: Hooks
     flags: Flags
     git_host: GitHost
+    identities: Identities
 
 
 @asynccontextmanager
 async def workers(client: Client, data_dir: Path) -> AsyncIterator[World]:
     """The product's workflows on both queues, with this world behind them."""
-    world = World(Builds(), Cluster(), Monitoring(), Notices(), Plans(), Hooks(), Flags(), GitHost())
+    world = World(
+        Builds(), Cluster(), Monitoring(), Notices(), Plans(), Hooks(), Flags(), GitHost(), Identities()
+    )
     async with SqliteAuditStore.open(data_dir / "audit.db") as store:
         turns, audit = TurnActivities(client, DEPLOYMENTS_QUEUE), AuditActivities(store)
         deployments = Worker(
@@ -444,6 +461,7 @@ async def workers(client: Client, data_dir: Path) -> AsyncIterator[World]:
                 world.hooks,
                 world.flags,
                 world.git_host,
+                world.identities,
                 RivalActivities(client),
             ),
             max_heartbeat_throttle_interval=timedelta(milliseconds=100),
