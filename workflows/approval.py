@@ -124,6 +124,7 @@ class ApprovalWorkflow:
     def _tell(self, kind: NotificationType) -> None:
         """Name who can still help, and how long there is."""
         missing = approval.missing(self._status, self._policy, workflow.now())
+        left = self._status.expires_at - workflow.now()
         self._journal.tell(
             kind,
             thread=card_key(),
@@ -131,7 +132,7 @@ class ApprovalWorkflow:
             gate=self._policy.gate,
             requester=self._request.requester,
             missing=", ".join(f"{m.missing} of {' or '.join(m.roles)}" for m in missing if m.missing),
-            time_left=format_duration(self._status.expires_at - workflow.now()),
+            time_left=format_duration(timedelta(minutes=round(left / timedelta(minutes=1)))),
             approval_id=self._status.id,
             people=approval.deciders(self._status, self._policy, workflow.now()),
         )
