@@ -174,12 +174,10 @@ def approval(status: ApprovalStatus, policy: ApprovalPolicy) -> str:
         people = sorted({p for members in policy.members.values() for p in members})
         barred = (*policy.excluded, *policy.authors)
         lines += ["", f"May decide: {', '.join(people) or 'nobody'} (not {', '.join(barred) or '-'}).", ""]
-        if policy.require_verified:
-            lines += ["Only signed decisions count: use `erlmcp-deploy approve`, or Slack."]
-        else:
-            lines += [
-                'Send the signal `approve` or `reject` with `{"actor": "you@example.com", "comment": "…"}`.'
-            ]
+        by_signal = (
+            'Send the signal `approve` or `reject` with `{"actor": "you@example.com", "comment": "…"}`.'
+        )
+        lines += [status.how_to_decide or by_signal]
     elif status.reason:
         lines += [status.reason]
     return "\n".join(lines)

@@ -21,8 +21,12 @@ from domain.approval.models import (
 )
 from domain.approval.quorum import progress
 from domain.approval.refusals import ACTOR_LENGTH, refusal
-from domain.identity import Identification
+from domain.identity import SIGNING_KEY, Identification
 
+SIGNED_ONLY = (
+    f"only signed decisions count: set {SIGNING_KEY} and use erlmcp-deploy approve or reject, "
+    "or decide in Slack"
+)
 COMMENT_LENGTH = 4000
 """What is kept of a comment here; the audit trail has all of it."""
 
@@ -41,6 +45,7 @@ def open_approval(request: ApprovalRequest, now: datetime) -> ApprovalStatus:
         require=policy.require,
         created_at=now,
         expires_at=now + policy.timeout,
+        how_to_decide=SIGNED_ONLY if policy.require_verified else None,
     )
 
 

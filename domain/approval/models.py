@@ -230,6 +230,7 @@ class ApprovalStatus(Model):
         escalated_at: since then on-call people may decide too.
         reminders: how many were sent, the last one at `reminded_at`.
         revision: rises with every change.
+        how_to_decide: where not every way of deciding counts, those that do.
     """
 
     id: str
@@ -252,6 +253,7 @@ class ApprovalStatus(Model):
     reminders: int = 0
     reminded_at: datetime | None = None
     revision: int = 0
+    how_to_decide: str | None = None
 
     @property
     def approvals(self) -> tuple[Decision, ...]:

@@ -283,7 +283,7 @@ def _approval(approval: ApprovalStatus, now: datetime) -> RenderableType:
 
 
 def _rules(approval: ApprovalStatus) -> list[Text]:
-    """Each rule of a gate that has several, and whether it is about to expire."""
+    """Each rule of a gate that has several, how it is decided, and whether it is about to expire."""
     lines = []
     if len(approval.progress) > 1:
         for rule in approval.progress:
@@ -292,6 +292,8 @@ def _rules(approval: ApprovalStatus) -> list[Text]:
             if rule.counted:
                 line.append(f" · {clean(', '.join(rule.counted))}", style="dim")
             lines.append(line)
+    if approval.how_to_decide is not None:
+        lines.append(Text(clean(approval.how_to_decide), style="dim"))
     if approval.escalated_at is not None:
         lines.append(Text("! escalated: people on call may decide too", style="yellow"))
     return lines
