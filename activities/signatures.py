@@ -21,6 +21,14 @@ from domain.build import (
     Workspace,
 )
 from domain.checks import CheckReceipt, CheckRun
+from domain.dependency_update import (
+    BranchHead,
+    BranchQuery,
+    DependencyChange,
+    DependencyUpdatePlan,
+    DependencyUpdateRequest,
+    DependencyUpdateRun,
+)
 from domain.deployment import DeploymentRequest
 from domain.environment import TurnRequest
 from domain.evidence import ApprovalEvidence, EvidenceQuery
@@ -33,7 +41,10 @@ from domain.identity import Identification, IdentityQuery
 from domain.liveness import LivenessQuery, LivenessReport
 from domain.notification import Notification, NotificationReceipt
 from domain.plan import DeploymentPlan
-from domain.validation import Claim, Rivals, ValidationPlan, ValidationRequest
+from domain.pull_requests import PullRequestDraft, PullRequestQuery, PullRequestReceipt
+from domain.schedules import ScheduledEvent, ScheduledOccurrence, ScheduledRule
+from domain.triggers import Route
+from domain.validation import Claim, Rivals, ValidationPlan, ValidationRequest, ValidationStatus
 from domain.workload import (
     ReleaseApply,
     ReleaseQuery,
@@ -72,6 +83,62 @@ class RivalSignatures(ABC):
     @abstractmethod
     async def supersede_rivals(self, claim: Claim) -> Rivals:
         """Tell older validations of the same pull request that they are outdated; is there a newer one?"""
+
+
+class ScheduleSignatures(ABC):
+    """Reads deployment.yaml for what the clock starts."""
+
+    @activity.defn
+    @abstractmethod
+    async def read_scheduled_rule(self, event: ScheduledEvent) -> ScheduledRule:
+        """The rule that has fired, as it stands now; InvalidInput if it is gone."""
+
+    @activity.defn
+    @abstractmethod
+    async def route_scheduled_event(self, occurrence: ScheduledOccurrence) -> Route:
+        """What the rule starts."""
+
+
+class DependencyPlanSignatures(ABC):
+    """Reads deployment.yaml for dependency updates, and knows their validations."""
+
+    @activity.defn
+    @abstractmethod
+    async def resolve_dependency_update(self, request: DependencyUpdateRequest) -> DependencyUpdatePlan:
+        """The plan for an update; InvalidInput or InvalidConfiguration if there can be none."""
+
+    @activity.defn
+    @abstractmethod
+    async def follow_validation(self, request: ValidationRequest) -> ValidationStatus:
+        """Wait for a validation that somebody else has started; heartbeats."""
+
+
+class DependencySignatures(ABC):
+    """Runs on the `builds` queue."""
+
+    @activity.defn
+    @abstractmethod
+    async def find_branch_head(self, query: BranchQuery) -> BranchHead:
+        """The newest commit of a branch, asked of the repository itself."""
+
+    @activity.defn
+    @abstractmethod
+    async def update_dependencies(self, run: DependencyUpdateRun) -> DependencyChange:
+        """Run the command in a fresh checkout, commit what it changes, push that; heartbeats."""
+
+
+class PullRequestSignatures(ABC):
+    """Opens pull requests."""
+
+    @activity.defn
+    @abstractmethod
+    async def find_pull_request(self, query: PullRequestQuery) -> PullRequestReceipt:
+        """The open pull request of a branch, and whether there could be one."""
+
+    @activity.defn
+    @abstractmethod
+    async def open_pull_request(self, draft: PullRequestDraft) -> PullRequestReceipt:
+        """Open the one pull request of a branch, or bring it up to date."""
 
 
 class TurnSignatures(ABC):

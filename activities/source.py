@@ -100,7 +100,7 @@ class Repositories:
             ApplicationError: NotFound (commit, tag, branch or repository), Forbidden, Unavailable,
                 InvalidInput or InvalidConfiguration.
         """
-        _check_repository(request.repository)
+        check_repository(request.repository)
         _check_reference(request.reference)
         wanted = request.commit or commit_prefix(request.version)
         if wanted is not None and not _COMMIT.fullmatch(wanted):
@@ -408,7 +408,7 @@ class Repositories:
         return mirror.with_suffix(".lock")
 
 
-def _check_repository(repository: str) -> None:
+def check_repository(repository: str) -> None:
     """Refuse what git would take for an option, a program to run, or a password in the open."""
     remedy = "write https://…, ssh://…, git@host:path, file:///… or an absolute path"
     if _SCP_LIKE.fullmatch(repository) or repository.startswith("/"):

@@ -15,6 +15,7 @@ from domain.blue_green import BlueGreenSettings
 from domain.build import BuildDefinition
 from domain.canary import CanarySettings
 from domain.compliance import Checklist, ComplianceMode
+from domain.dependency_update import DependencySettings
 from domain.disaster_recovery import RecoveryTrigger
 from domain.durations import Duration, Interval, parse_duration
 from domain.environment import QueuePolicy
@@ -160,6 +161,8 @@ class ApplicationSettings(Model):
         analysis: further metrics of its own that its releases are judged by.
         build: its measured steps, and how the release is made.
         documents: files that the compliance checklist looks at.
+        dependencies: how they are brought up to date; by default by ``rebar3 upgrade --all``, where rebar3
+            builds it.
         overrides: environment → parts of ``workload``, ``health`` and ``metrics`` that differ there.
     """
 
@@ -175,6 +178,7 @@ class ApplicationSettings(Model):
     analysis: AnalysisSettings = AnalysisSettings()
     build: BuildDefinition = BuildDefinition()
     documents: DocumentSettings = DocumentSettings()
+    dependencies: DependencySettings | None = None
     overrides: dict[str, ApplicationOverride] = {}
 
 
@@ -237,6 +241,12 @@ class EnvironmentSettings(Model):
     queue: QueuePolicy = QueuePolicy.SUPERSEDE
     rollback: RollbackSettings = RollbackSettings()
     production: bool = False
+
+    @property
+    def evidence_counts(self) -> bool:
+        """Whether reviews of a merged pull request count as approvals here."""
+        evidence = self.approvals.evidence
+        return not self.production if evidence is None else evidence
 
 
 class SlackSettings(Model):

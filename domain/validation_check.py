@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from domain.checks import CheckRun, CheckState
@@ -62,13 +63,17 @@ def _title(status: ValidationStatus) -> str:
 def _summary(status: ValidationStatus) -> str:
     lines = []
     if status.reason and not status.passed:
-        lines += [f"**{_cell(status.reason)}**", ""]
+        lines += [f"**{cell(status.reason)}**", ""]
     if status.gates:
-        lines += ["| | Gate | Result |", "|---|---|---|"]
-        lines += [f"| {_MARKS[g.outcome]} | {_cell(g.name)} | {_cell(result_of(g))} |" for g in status.gates]
-        lines.append("")
-    lines.append(f"`{status.validation_id}`, asked for by {_cell(status.actor)}")
+        lines += [*gate_table(status.gates), ""]
+    lines.append(f"`{status.validation_id}`, asked for by {cell(status.actor)}")
     return "\n".join(lines)
+
+
+def gate_table(gates: Iterable[GateResult]) -> list[str]:
+    """The gates and what they measured, as lines of a Markdown table."""
+    rows = [f"| {_MARKS[g.outcome]} | {cell(g.name)} | {cell(result_of(g))} |" for g in gates]
+    return ["| | Gate | Result |", "|---|---|---|", *rows]
 
 
 def result_of(gate: GateResult) -> str:
@@ -78,7 +83,7 @@ def result_of(gate: GateResult) -> str:
     return gate.reason or str(gate.outcome)
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Text of tools and people as text, whatever Markdown it holds."""
     line = " ".join(_short(text, _CELL_LIMIT).split())
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|!@" else c for c in line)

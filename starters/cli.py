@@ -20,6 +20,7 @@ from starters.errors import CommandError, ExitCode
 from starters.keys import app as keys_app
 from starters.receiver.command import serve
 from starters.rendering import clean, console, print_json
+from starters.schedules import app as schedules_app
 
 
 class CommandGroup(TyperGroup):
@@ -108,6 +109,7 @@ for _panel, _verbs in _VERBS.items():
 app.add_typer(audit_app, name="audit", rich_help_panel="Operate")
 app.add_typer(configuration_app, name="config", rich_help_panel="Operate")
 app.add_typer(keys_app, name="keys", rich_help_panel="Operate")
+app.add_typer(schedules_app, name="schedules", rich_help_panel="Operate")
 
 
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}

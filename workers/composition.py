@@ -18,8 +18,10 @@ from activities.audit_sqlite import SqliteAuditStore
 from activities.builds import BuildActivities
 from activities.configuration import load_configuration
 from activities.conversations import ConversationActivities
+from activities.dependencies import DependencyActivities
+from activities.dependency_plans import DependencyPlanActivities
 from activities.facts import FactsActivities
-from activities.github import GitHostActivities
+from activities.github import GitHostActivities, PullRequestActivities
 from activities.hooks import HookActivities
 from activities.identity import IdentityActivities
 from activities.kubernetes import ClusterConnection, KubernetesActivities
@@ -31,6 +33,7 @@ from activities.ledger import EffectsLedger
 from activities.notifications import NotificationActivities
 from activities.otp import NodeActivities
 from activities.plans import PlanActivities
+from activities.schedules import ScheduleActivities
 from activities.slack import SlackChannel
 from activities.turns import TurnActivities
 from activities.validations import RivalActivities
@@ -39,10 +42,12 @@ from domain.configuration import Configuration
 from workers.settings import Role, WorkerSettings
 from workflows.approval import ApprovalWorkflow
 from workflows.canary import CanaryWorkflow
+from workflows.dependency_update import DependencyUpdateWorkflow
 from workflows.deployment import DeploymentWorkflow
 from workflows.effects import BUILDS_QUEUE, DEPLOYMENTS_QUEUE
 from workflows.environment import EnvironmentWorkflow
 from workflows.rollback import RollbackWorkflow
+from workflows.scheduled_event import ScheduledEventWorkflow
 from workflows.validation import ValidationWorkflow
 
 logger = logging.getLogger(__name__)
@@ -54,6 +59,8 @@ WORKFLOWS = (
     RollbackWorkflow,
     EnvironmentWorkflow,
     ValidationWorkflow,
+    DependencyUpdateWorkflow,
+    ScheduledEventWorkflow,
 )
 PASSED_THROUGH = ("domain", "activities", "pydantic", "pydantic_core", "annotated_types", "semver")
 """Modules that the workflow sandbox does not load anew: immutable models and declarations."""
@@ -158,6 +165,9 @@ async def compose(
                         FactsActivities(client, settings.config, environment=environment),
                         IdentityActivities(settings.config),
                         GitHostActivities(http, settings.config, environment=environment),
+                        PullRequestActivities(http, settings.config, environment=environment),
+                        DependencyPlanActivities(client, settings.config),
+                        ScheduleActivities(settings.config),
                         AuditActivities(store),
                     ),
                     max_concurrent_activities=settings.concurrent_activities,
@@ -168,12 +178,12 @@ async def compose(
                 )
             )
         if role in (Role.ALL, Role.BUILDS):
-            builds = BuildActivities(settings.builds)
+            builds, dependencies = BuildActivities(settings.builds), DependencyActivities(settings.builds)
             workers += [
                 Worker(
                     client,
                     task_queue=queue,
-                    activities=activities_of(builds),
+                    activities=activities_of(builds, dependencies),
                     max_concurrent_activities=settings.concurrent_builds,
                     max_heartbeat_throttle_interval=settings.heartbeat_throttle,
                     default_heartbeat_throttle_interval=settings.heartbeat_throttle,

@@ -9,10 +9,12 @@ from domain.approval import ApprovalPolicy, ApprovalState, ApprovalStatus, Decis
 from domain.approval_settings import Requirement
 from domain.canary import CanaryRequest, CanaryStatus
 from domain.delivery import DeliveryKind, DeliveryStatus, StepState
+from domain.dependency_update import DependencyUpdateStatus
 from domain.deployment import DeploymentState, DeploymentStatus
 from domain.environment import EnvironmentRecord
 from domain.gates import GateOutcome, GateResult
 from domain.rollback import RollbackStatus
+from domain.schedules import ScheduledOutcome
 from domain.validation import ValidationState, ValidationStatus
 
 STAGES = (
@@ -66,7 +68,8 @@ def counts_of(tally: MetricTally) -> str:
 
 
 def _cell(text: object) -> str:
-    return str(text or "").replace("|", "\\|").replace("\n", " ")
+    """Words from outside: no column, line or link of their own."""
+    return str(text or "").replace("|", "\\|").replace("[", "\\[").replace("\n", " ")
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> list[str]:
@@ -253,6 +256,35 @@ def validation(status: ValidationStatus) -> str:
     lines += [f"{_cell(origin)}; asked for by {_cell(status.actor)} ({status.kind})", ""]
     rows: list[tuple[object, ...]] = [(_GATE_MARKS[g.outcome], g.name, _gate_result(g)) for g in status.gates]
     return "\n".join([*lines, *(_table(("", "Gate", "Result"), rows) if rows else [])])
+
+
+def dependency_update(status: DependencyUpdateStatus) -> str:
+    """What an update has changed, and what the gates say of it."""
+    lines = [f"## Dependencies of {status.application}: **{status.state}**", ""]
+    if status.reason:
+        lines += [_cell(status.reason), ""]
+    elif status.waiting_for:
+        lines += [f"Waiting for {_cell(status.waiting_for)}", ""]
+    if status.url is not None:
+        lines += [f"[Pull request {status.pull_request}]({status.url})", ""]
+    change = status.change
+    if change is not None and change.commit is not None:
+        lines += [f"{_cell(change.branch)} into {_cell(change.base)}: {change.commit[:12]}", ""]
+        packages: list[tuple[object, ...]] = [(p.name, p.before, p.after) for p in change.packages]
+        lines += _table(("Package", "From", "To"), packages) if packages else []
+    rows: list[tuple[object, ...]] = [(_GATE_MARKS[g.outcome], g.name, _gate_result(g)) for g in status.gates]
+    return "\n".join([*lines, *(["", *_table(("", "Gate", "Result"), rows)] if rows else [])])
+
+
+def scheduled(outcome: ScheduledOutcome) -> str:
+    """What a schedule has started, and how that ended."""
+    lines = [f"## {outcome.rule} of {outcome.application}: **{outcome.state}**", ""]
+    lines.append(f"Due {outcome.at.strftime(_TIME)}")
+    if outcome.commit is not None:
+        lines.append(f"- commit: {outcome.commit} ({_cell(outcome.branch)})")
+    if outcome.started is not None:
+        lines.append(f"- started: {_cell(outcome.started)}")
+    return "\n".join([*lines, *(["", _cell(outcome.reason)] if outcome.reason else [])])
 
 
 def rollback(status: RollbackStatus) -> str:

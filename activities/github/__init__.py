@@ -1,5 +1,6 @@
-"""GitHub: reviews that approve, and checks that people see (spec: Pull Request Events)."""
+"""GitHub: reviews that approve, checks that people see, pull requests (spec: Pull Request Events)."""
 
 from activities.github.host import GitHostActivities
+from activities.github.proposals import PullRequestActivities
 
-__all__ = ["GitHostActivities"]
+__all__ = ["GitHostActivities", "PullRequestActivities"]

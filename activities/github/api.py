@@ -117,6 +117,15 @@ class GitHubApi:
             raise self._unreadable(answer)
         return document
 
+    async def post(self, path: str, body: Mapping[str, Any]) -> None:
+        """Do something whose answer is not needed.
+
+        Raises:
+            RefusedError: it was not accepted.
+            ApplicationError: Unavailable.
+        """
+        await self._ask("POST", path, {}, json=body)
+
     async def _ask(
         self, method: str, path: str, parameters: Mapping[str, str | int], **request: Any
     ) -> Answer:

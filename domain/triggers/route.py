@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from domain.dependency_update import DependencyUpdateRequest
 from domain.deployment import DeploymentRequest
 from domain.model import Model
 from domain.validation import ValidationRequest
@@ -25,6 +26,7 @@ class Route(Model):
         reason: why, in one sentence that a person at the Git host can act on.
         deployment: the deployment to start.
         validation: the validation to start.
+        dependency_update: the update to start.
     """
 
     outcome: RouteOutcome
@@ -33,3 +35,4 @@ class Route(Model):
     rule: str | None = None
     deployment: DeploymentRequest | None = None
     validation: ValidationRequest | None = None
+    dependency_update: DependencyUpdateRequest | None = None

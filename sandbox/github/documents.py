@@ -78,7 +78,7 @@ class Documents:
             "head": self._end(repository, pull.branch, pull.head),
             "base": self._end(repository, pull.base, pull.base_sha),
             "author_association": "CONTRIBUTOR",
-            "labels": [],
+            "labels": [{"name": label} for label in pull.labels],
         }
         if whole:
             document |= {

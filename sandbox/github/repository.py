@@ -2,10 +2,12 @@
 
 import hashlib
 import itertools
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 _BEGINNING = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -67,6 +69,7 @@ class PullRequest:
     created_at: datetime
     body: str = ""
     reviews: list[Review] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
     updated_at: datetime = _BEGINNING
     closed_at: datetime | None = None
     merged_at: datetime | None = None
@@ -125,6 +128,7 @@ class Repository:
         self._numbers = itertools.count(1)
         self._ids = itertools.count(1000)
         self._clock = _BEGINNING
+        self.origin: Path | None = None
         self.branches[default_branch] = self._add("Initial commit", WEB_FLOW.email, ()).sha
 
     def now(self) -> datetime:
@@ -217,6 +221,43 @@ class Repository:
 
     def close(self, pull: PullRequest) -> None:
         pull.closed_at = pull.updated_at = self.now()
+
+    def serve(self, origin: Path) -> None:
+        """Hold what a real bare repository holds, and see from now on what is pushed there."""
+        self.origin = origin
+        self.commits.clear()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take over what was pushed to the real repository; open pull requests follow their branches."""
+        if self.origin is None:
+            return
+        for line in self._git(
+            "log", "--all", "--reverse", "--topo-order", "--format=%H%x09%P%x09%ae%x09%ce%x09%s"
+        ):
+            sha, parents, author, committer, message = line.split("\t", 4)
+            if sha not in self.commits:
+                self.commits[sha] = Commit(
+                    sha, message, author, committer, tuple(parents.split()), self.now()
+                )
+        heads = (
+            line.split("\t")
+            for line in self._git(
+                "for-each-ref", "--format=%(refname:lstrip=2)%09%(objectname)", "refs/heads"
+            )
+        )
+        self.branches = dict(heads)
+        for pull in self.pulls.values():
+            head = self.branches.get(pull.branch)
+            if pull.state == "open" and head is not None and head != pull.head:
+                pull.commits = self.between(self.branches[pull.base], head) or [head]
+                pull.updated_at = self.now()
+
+    def _git(self, *arguments: str) -> list[str]:
+        done = subprocess.run(
+            ["git", *arguments], cwd=self.origin, check=True, capture_output=True, text=True
+        )
+        return done.stdout.splitlines()
 
     # What can be asked
 

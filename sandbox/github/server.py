@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sandbox.asgi import serve
+from sandbox.github import git_http
 from sandbox.github.documents import Documents
 from sandbox.github.repository import (
     Account,
@@ -41,6 +42,7 @@ _CONCLUSIONS: Final = frozenset(
 )
 _STATES: Final = ("error", "failure", "pending", "success")
 _MOST_STATUSES: Final = 1000
+_CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="GitHub"'}
 _DOCUMENTATION: Final = "https://docs.github.com/rest"
 
 
@@ -275,7 +277,10 @@ class GitHubServer:
             ("GET", "/commits/{ref}/status", "statuses", self._combined_status),
             ("GET", "/compare/{basehead:path}", "contents", self._compare),
             ("GET", "/pulls", "pull_requests", self._list_pulls),
+            ("POST", "/pulls", "pull_requests", self._create_pull),
             ("GET", "/pulls/{number:int}", "pull_requests", self._pull),
+            ("PATCH", "/pulls/{number:int}", "pull_requests", self._update_pull),
+            ("POST", "/issues/{number:int}/labels", "pull_requests", self._add_labels),
             ("GET", "/pulls/{number:int}/reviews", "pull_requests", self._reviews),
             ("GET", "/pulls/{number:int}/commits", "pull_requests", self._pull_commits),
             ("POST", "/check-runs", "checks", self._create_check_run),
@@ -285,7 +290,25 @@ class GitHubServer:
         for method, path, permission, handler in table:
             endpoint = self._endpoint(permission, handler)
             yield Route(f"/api/v3/repos/{{owner}}/{{repo}}{path}", endpoint, methods=[method])
+        yield Route("/{owner}/{repo}.git/{path:path}", self._git, methods=["GET", "POST"])
         yield Route("/api/v3/{path:path}", self._endpoint("metadata", self._nothing), methods=["GET", "POST"])
+
+    async def _git(self, request: Request) -> Response:
+        """Fetches and pushes of a repository that has a real one behind it; see `Repository.serve`."""
+        project = f"{request.path_params['owner']}/{request.path_params['repo']}".lower()
+        repository, token = self._repositories.get(project), git_http.token_of(request)
+        grant = None if token is None else self._grants.get(token)
+        if grant is not None and grant.projects is not None and project not in grant.projects:
+            grant = None
+        pushes = git_http.pushes(request)
+        if repository is None or repository.origin is None:
+            return Response("Repository not found.", 404 if token else 401, _CHALLENGE)
+        if grant is None and (token is not None or pushes or repository.private):
+            return Response("Invalid username or token.", 401, _CHALLENGE)
+        if grant is not None and pushes and "contents" not in grant.permissions:
+            return Response("Permission denied: write access is not granted.", 403)
+        user = grant.login if grant is not None else ""
+        return await git_http.answer(request, repository.origin, request.path_params["path"], user)
 
     def _endpoint(self, permission: str, handler: _Handler) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
@@ -355,6 +378,7 @@ class GitHubServer:
         if repository is None or (repository.private and not reachable):
             raise _ApiError(404, "Not Found")
         reading = request.method == "GET"
+        repository.refresh()
         if reading and (permission == "metadata" or not repository.private):
             return repository
         kind = "integration" if grant is not None and grant.app else "personal access token"
@@ -465,6 +489,50 @@ class GitHubServer:
             "statuses": [self._documents.status(asked.repository, s) for s in latest.values()],
         }
 
+    # Changing
+
+    def _create_pull(self, asked: _Asked) -> _Answer:
+        repository, body = asked.repository, asked.body
+        for required in ("title", "head", "base"):
+            if not body.get(required):
+                raise _ApiError(422, f'Invalid request.\n\n"{required}" wasn\'t supplied.')
+        branch, base = str(body["head"]).rpartition(":")[2], str(body["base"])
+        for end, name in (("head", branch), ("base", base)):
+            if name not in repository.branches:
+                raise _ApiError(
+                    422,
+                    "Validation Failed",
+                    [{"resource": "PullRequest", "field": end, "code": "invalid"}],
+                )
+        if any(p.state == "open" and (p.branch, p.base) == (branch, base) for p in repository.pulls.values()):
+            owner = repository.project.partition("/")[0]
+            raise _invalid("PullRequest", "", f"A pull request already exists for {owner}:{branch}.")
+        _check_lengths(body)
+        try:
+            pull = repository.open_pull_request(
+                branch,
+                str(body["title"]),
+                author=asked.grant.login if asked.grant is not None else "",
+                base=base,
+                body=str(body.get("body") or ""),
+            )
+        except ValueError:
+            raise _invalid("PullRequest", "", f"No commits between {base} and {branch}") from None
+        return 201, self._documents.pull(repository, pull, whole=True)
+
+    def _update_pull(self, asked: _Asked) -> _Answer:
+        pull = _pull_of(asked)
+        _check_lengths(asked.body)
+        pull.title = str(asked.body.get("title", pull.title))
+        pull.body = str(asked.body.get("body", pull.body) or "")
+        pull.updated_at = asked.repository.now()
+        return self._documents.pull(asked.repository, pull, whole=True)
+
+    def _add_labels(self, asked: _Asked) -> _Answer:
+        pull = _pull_of(asked)
+        pull.labels = list(dict.fromkeys((*pull.labels, *map(str, asked.body.get("labels", ())))))
+        return _List([{"name": label} for label in pull.labels])
+
     # Publishing
 
     def _create_check_run(self, asked: _Asked) -> _Answer:
@@ -549,6 +617,12 @@ def _checked_run(body: Mapping[str, Any], known: Mapping[str, Any]) -> _Body:
         if len(output["summary"]) > 65_535:
             raise _invalid("CheckRun", "summary", "summary exceeds a maximum of 65535 characters")
     return fields
+
+
+def _check_lengths(body: Mapping[str, Any]) -> None:
+    for name, most in (("title", 256), ("body", 65_536)):
+        if len(str(body.get(name) or "")) > most:
+            raise _invalid("PullRequest", name, f"{name} is too long (maximum is {most} characters)")
 
 
 def _invalid(resource: str, name: str, message: str) -> _ApiError:

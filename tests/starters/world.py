@@ -24,11 +24,12 @@ from typer.testing import CliRunner, Result
 from activities.audit import AuditActivities
 from activities.audit_sqlite import SqliteAuditStore
 from activities.configuration import parse_configuration
-from activities.errors import FORBIDDEN, INVALID_CONFIGURATION, INVALID_INPUT, fail
+from activities.errors import FORBIDDEN, INVALID_CONFIGURATION, INVALID_INPUT, UNAVAILABLE, fail
 from activities.signatures import (
     BuildSignatures,
     ColourSignatures,
     ConversationSignatures,
+    DependencyPlanSignatures,
     FactsSignatures,
     FlagSignatures,
     GitHostSignatures,
@@ -57,6 +58,8 @@ from domain.build import (
 )
 from domain.checks import CheckReceipt, CheckRun
 from domain.configuration import Configuration
+from domain.dependency_plan import resolve_dependency_update
+from domain.dependency_update import DependencyUpdatePlan, DependencyUpdateRequest
 from domain.deployment import DeploymentRequest
 from domain.evidence import ApprovalEvidence, EvidenceQuery
 from domain.feature_flags import FlagChange, FlagReading
@@ -67,7 +70,7 @@ from domain.merging import merge
 from domain.notification import Notification, NotificationReceipt
 from domain.plan import DeploymentPlan, UnknownNameError, resolve_plan
 from domain.signing import identify
-from domain.validation import ValidationPlan, ValidationRequest
+from domain.validation import ValidationPlan, ValidationRequest, ValidationStatus
 from domain.validation_plan import UnfitGateError, resolve_validation_plan
 from domain.workload import (
     ReleaseApply,
@@ -83,6 +86,7 @@ from domain.workload import (
 )
 from starters.cli import app
 from starters.connection import DEPLOYMENTS_QUEUE
+from tests.starters.updates import Schedules, Updates
 from workers.composition import WORKFLOWS, activities_of, workflow_runner
 from workflows.conversion import data_converter
 from workflows.effects import BUILDS_QUEUE
@@ -125,7 +129,7 @@ directory:
 """
 
 
-class Plans(PlanSignatures, ValidationSignatures):
+class Plans(PlanSignatures, ValidationSignatures, DependencyPlanSignatures):
     """deployment.yaml, and what an application changes of it."""
 
     def __init__(self) -> None:
@@ -144,6 +148,17 @@ class Plans(PlanSignatures, ValidationSignatures):
             return resolve_validation_plan(self.configuration(request.application), request)
         except (UnknownNameError, UnfitGateError) as error:
             fail(INVALID_INPUT, str(error))
+
+    @activity.defn
+    async def resolve_dependency_update(self, request: DependencyUpdateRequest) -> DependencyUpdatePlan:
+        try:
+            return resolve_dependency_update(self.configuration(request.application), request)
+        except UnknownNameError as error:
+            fail(INVALID_INPUT, str(error))
+
+    @activity.defn
+    async def follow_validation(self, request: ValidationRequest) -> ValidationStatus:
+        fail(INVALID_INPUT, "nobody else starts validations here")
 
     def configuration(self, application: str) -> Configuration:
         described = yaml.safe_load(DEPLOYMENT_YAML.format(application=application))
@@ -368,14 +383,22 @@ class Notices(NotificationSignatures, ConversationSignatures):
         self.sent: list[Notification] = []
         self.cards: dict[str, list[ApprovalCard]] = {}
         self.answers: list[PersonalAnswer] = []
+        self.down: set[str] = set()
+        """Applications of which nothing can be told."""
+
+    def _reach(self, key: str) -> None:
+        if any(f":{application}:" in key for application in self.down):
+            fail(UNAVAILABLE, "Slack is down")
 
     @activity.defn
     async def notify(self, notification: Notification) -> NotificationReceipt:
+        self._reach(notification.key)
         self.sent.append(notification)
         return NotificationReceipt()
 
     @activity.defn
     async def show_approval(self, card: ApprovalCard) -> NotificationReceipt:
+        self._reach(card.key)
         self.cards.setdefault(card.approval.id, []).append(card)
         return NotificationReceipt()
 
@@ -435,13 +458,23 @@ class World:
     flags: Flags
     git_host: GitHost
     identities: Identities
+    updates: Updates
 
 
 @asynccontextmanager
 async def workers(client: Client, data_dir: Path) -> AsyncIterator[World]:
     """The product's workflows on both queues, with this world behind them."""
     world = World(
-        Builds(), Cluster(), Monitoring(), Notices(), Plans(), Hooks(), Flags(), GitHost(), Identities()
+        builds=Builds(),
+        cluster=Cluster(),
+        monitoring=Monitoring(),
+        notices=Notices(),
+        plans=Plans(),
+        hooks=Hooks(),
+        flags=Flags(),
+        git_host=GitHost(),
+        identities=Identities(),
+        updates=Updates(),
     )
     async with SqliteAuditStore.open(data_dir / "audit.db") as store:
         turns, audit = TurnActivities(client, DEPLOYMENTS_QUEUE), AuditActivities(store)
@@ -462,6 +495,8 @@ async def workers(client: Client, data_dir: Path) -> AsyncIterator[World]:
                 world.flags,
                 world.git_host,
                 world.identities,
+                world.updates,
+                Schedules(world.plans.configuration),
                 RivalActivities(client),
             ),
             max_heartbeat_throttle_interval=timedelta(milliseconds=100),
@@ -469,7 +504,7 @@ async def workers(client: Client, data_dir: Path) -> AsyncIterator[World]:
         builds = Worker(
             client,
             task_queue=BUILDS_QUEUE,
-            activities=activities_of(world.builds),
+            activities=activities_of(world.builds, world.updates),
             max_heartbeat_throttle_interval=timedelta(milliseconds=100),
         )
         async with deployments, builds:

@@ -10,6 +10,7 @@ import asyncio
 import gzip
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -135,17 +136,58 @@ async def _validations(shop: Shop) -> None:
     shop.world.builds.held.clear()
 
 
+async def _updates(shop: Shop) -> None:
+    """A night; updates that are proposed, fail, are cancelled and find nothing to update."""
+    updates = {"command": ["make", "update"], "paths": ["rebar.lock"]}
+    shop.world.plans.changes[shop.name] = {"applications": {shop.name: {"dependencies": updates}}}
+
+    async def fire(rule: str, cron: str, night: int) -> WorkflowHandle[object, object]:
+        return await shop.client.start_workflow(
+            "ScheduledEventWorkflow",
+            {"application": shop.name, "rule": rule, "cron": cron},
+            id=f"schedule:{shop.name}:{rule}-{night}",
+            task_queue="deployments",
+        )
+
+    async def update() -> WorkflowHandle[object, object]:
+        return await shop.client.start_workflow(
+            "DependencyUpdateWorkflow",
+            {"application": shop.name, "actor": "dev@example.com"},
+            id=f"dependency-update:{shop.name}",
+            task_queue="deployments",
+        )
+
+    await (await fire("nightly_builds", "0 2 * * *", 1)).result()
+    await (await fire("nightly_builds", "0 3 * * *", 2)).result()
+    await (await fire("dependency_updates", "0 6 * * 1", 1)).result()
+    shop.world.updates.broken.add(shop.name)
+    await (await update()).result()
+    shop.world.updates.broken.clear()
+    shop.world.updates.held.add(shop.name)
+    cancelled = await fire("dependency_updates", "0 6 * * 1", 2)
+    held = shop.client.get_workflow_handle(f"dependency-update:{shop.name}")
+    while (await held.query("status"))["state"] != "Building":  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    await cancelled.cancel()
+    await cancelled.result()
+    await held.result()
+    shop.world.updates.held.clear()
+    shop.world.updates.current.add(shop.name)
+    await (await update()).result()
+
+
 SHOPS: dict[str, Callable[[Shop], Awaitable[None]]] = {
     "shop": _stories,
     "store": _progressive,
     "checks": _validations,
+    "updates": _updates,
 }
 
 
 async def record(name: str) -> int:
     """Run the stories of one shop and write one file for each workflow; answers how many."""
     HISTORIES.mkdir(exist_ok=True)
-    written = 0
+    runs: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
         async with TemporalServer.start(home / "temporal", ui=False) as server:
@@ -156,11 +198,12 @@ async def record(name: str) -> int:
                 handle: WorkflowHandle[object, object] = client.get_workflow_handle(
                     execution.id, run_id=execution.run_id
                 )
-                file = execution.id.replace(":", "_")
+                runs[execution.id] += 1
+                run = f"_run_{runs[execution.id]}" if runs[execution.id] > 1 else ""
+                file = execution.id.replace(":", "_") + run
                 content = (await handle.fetch_history()).to_json().encode()
                 (HISTORIES / f"{file}.json.gz").write_bytes(gzip.compress(content, mtime=0))
-                written += 1
-    return written
+    return runs.total()
 
 
 if __name__ == "__main__":
