@@ -65,6 +65,7 @@ class ApprovalSettings(Model):
         exclude: who may not approve: the requester, and the authors of the commits.
         reminders: after how long people are reminded; those after the gate's time are never sent.
         escalate_before: how long before the gate expires it is escalated: on-call people may decide too.
+        evidence: reviews of a merged pull request count as approvals; by default everywhere but in production.
         emergency_roles: who may break the glass; none means nobody.
         emergency_people: how many of them it takes.
     """
@@ -79,5 +80,6 @@ class ApprovalSettings(Model):
         timedelta(hours=48),
     )
     escalate_before: Duration | None = timedelta(hours=6)
+    evidence: bool | None = None
     emergency_roles: tuple[str, ...] = ()
     emergency_people: int = Field(default=2, ge=2)

@@ -24,7 +24,12 @@ class EventSource(StrEnum):
 
 
 class DeploymentEvent(Model):
-    """The spec's ``deployment_event`` record."""
+    """The spec's ``deployment_event`` record.
+
+    Attributes:
+        timestamp: when it happened: the host's own time where it tells one (pull requests), else when it was
+            received, which stands in the metadata too.
+    """
 
     id: str
     type: EventType

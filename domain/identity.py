@@ -84,7 +84,7 @@ class IdentityQuery(Model):
     """A signed decision to verify.
 
     Attributes:
-        subject: the deployment it is about: its workflow id.
+        subject: the deployment it is about, as ``NAMESPACE/WORKFLOW_ID`` (`domain.signing.subject_of`).
         verb: approve, reject or comment.
         actor, comment, source, gate, id, emergency, at: what was signed.
         not_before: the deployment began; an older signature belongs to an earlier run of it.

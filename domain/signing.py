@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import uuid
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from domain.approval import DecisionMessage, Verb, identity
 from domain.identity import SIGNING_KEY, Identification, IdentityQuery, Proof, Signer
 
-SKEW = timedelta(seconds=60)
+SKEW = timedelta(seconds=5)
 """How far the clocks of a signer and a worker may be apart."""
 ANYBODY = "*"
 """In `Signer.speaks_for`: signs for everybody."""
@@ -84,8 +83,11 @@ class SigningKey:
         """The message with time, id and proof; a message that has an id keeps it.
 
         Args:
-            subject: workflow id of the deployment the decision is about.
+            subject: the deployment the decision is about: `subject_of` it.
             at: now, with its time zone.
+
+        Raises:
+            ValueError: the time has no time zone, or cannot be told in UTC.
         """
         identified = message.model_copy(update={"at": at, "id": message.id or str(uuid.uuid4())})
         signature = self._private.sign(statement(query_of(subject, verb, identified, None)))
@@ -93,10 +95,20 @@ class SigningKey:
         return identified.model_copy(update={"proof": proof})
 
 
+def subject_of(namespace: str, deployment_id: str) -> str:
+    """What a signed decision is about: workflow ids are the same in every namespace, a decision is not."""
+    return f"{namespace}/{deployment_id}"
+
+
 def query_of(
     subject: str, verb: Verb, message: DecisionMessage, not_before: datetime | None
 ) -> IdentityQuery:
-    """What is asked about a decision; `not_before` is when the deployment began."""
+    """What is asked about a decision.
+
+    Args:
+        subject: the deployment it is about: `subject_of` it.
+        not_before: when the deployment began.
+    """
     return IdentityQuery(
         subject=subject,
         verb=str(verb),
@@ -116,10 +128,8 @@ def statement(query: IdentityQuery) -> bytes:
     """The bytes that are signed: the same for everybody, and different for every decision.
 
     Raises:
-        ValueError: the time is missing or has no time zone.
+        ValueError: the time is missing, has no time zone, or cannot be told in UTC.
     """
-    if query.at is None or query.at.tzinfo is None:
-        raise ValueError("a decision is signed with its time, in a time zone")
     fields = {
         "subject": query.subject,
         "verb": query.verb,
@@ -129,15 +139,26 @@ def statement(query: IdentityQuery) -> bytes:
         "gate": query.gate,
         "id": query.id,
         "emergency": query.emergency,
-        "at": query.at.astimezone(UTC).isoformat(timespec="microseconds"),
+        "at": _in_utc(query.at).isoformat(timespec="microseconds"),
     }
     return PREFIX + json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _in_utc(at: datetime | None) -> datetime:
+    if at is None or at.utcoffset() is None:
+        raise ValueError("a decision is signed with its time, in a time zone")
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:  # in the first or last hours that there are
+        raise ValueError(f"the time {at.isoformat()} cannot be told in UTC") from None
 
 
 def identify(
     query: IdentityQuery, signers: Mapping[str, Signer], now: datetime | None = None
 ) -> Identification:
     """Whether a known signer, who may speak for the person, has signed exactly this decision.
+
+    Whatever the query says, this is an answer and no error.
 
     Args:
         signers: ``directory.signers``.
@@ -161,12 +182,16 @@ def _objection(query: IdentityQuery, signers: Mapping[str, Signer], now: datetim
         return (
             f"the signer {name!r} is not known; add its public key under directory.signers in deployment.yaml"
         )
-    if query.at is None or query.at.tzinfo is None:
-        return f"the decision signed by {name!r} does not say when; sign it with its time, in a time zone"
-    key = Ed25519PublicKey.from_public_bytes(base64.b64decode(signer.public_key))
     try:
-        key.verify(base64.b64decode(query.proof.signature, validate=True), statement(query))
-    except (InvalidSignature, binascii.Error):
+        said, at = statement(query), _in_utc(query.at)
+    except ValueError:
+        return (
+            f"the decision signed by {name!r} does not say when; sign it with the time of now, in a time zone"
+        )
+    try:
+        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(signer.public_key))
+        key.verify(base64.b64decode(query.proof.signature, validate=True), said)
+    except (InvalidSignature, ValueError):  # also a signature that is no base64
         return (
             f"the signature of {name!r} does not belong to this decision: it was changed on its way, made "
             f"for another deployment, or made with a key that is not the one under directory.signers.{name}"
@@ -176,11 +201,15 @@ def _objection(query: IdentityQuery, signers: Mapping[str, Signer], now: datetim
             f"the signer {name!r} does not speak for {query.actor}; "
             f"add the person to directory.signers.{name}.speaks_for in deployment.yaml"
         )
-    if query.not_before is not None and query.at < query.not_before - SKEW:
+    begun = query.not_before
+    if begun is not None and begun.utcoffset() is None:
+        begun = begun.replace(tzinfo=UTC)
+    # Differences, as sums can leave the years that there are.
+    if begun is not None and at - begun < -SKEW:
         return (
-            f"it was signed at {query.at.isoformat()}, before this deployment began "
-            f"({query.not_before.isoformat()}): decide anew"
+            f"it was signed at {at.isoformat()}, before this deployment began "
+            f"({begun.isoformat()}): decide anew"
         )
-    if now is not None and query.at > now + SKEW:
-        return f"it was signed at {query.at.isoformat()}, which is yet to come: set the clock of {name!r}"
+    if now is not None and at - now > SKEW:
+        return f"it was signed at {at.isoformat()}, which is yet to come: set the clock of {name!r}"
     return None

@@ -143,10 +143,11 @@ CLAIM_MEMO = "claim"
 class Claim(Model):
     """Which validation of a pull request is the newest; running validations carry it as their memo.
 
-    The later event counts, not the later start: hosts deliver out of order.
+    The later event counts, not the later delivery or start: hosts deliver out of order, and again.
 
     Attributes:
-        asked_at: when the event happened; when the run started, where there was none.
+        asked_at: when the event happened, by its host's clock (see `DeploymentEvent.timestamp`); when the run
+            started, where there was none.
     """
 
     validation_id: str

@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.signatures import IdentitySignatures
@@ -25,9 +25,10 @@ with workflow.unsafe.imports_passed_through():
     from domain.durations import format_duration
     from domain.identity import Identification
     from domain.notification import NotificationType
-    from domain.signing import query_of
+    from domain.signing import query_of, subject_of
     from workflows import effects, presentation
-    from workflows.approval_board import ApprovalBoard, card_key
+    from workflows.approval_board import ApprovalBoard
+    from workflows.approving import broke_glass
     from workflows.failures import reason_of, see_through
     from workflows.journal import Journal, show_in_visibility
     from workflows.parent import tell_parent
@@ -42,10 +43,13 @@ class ApprovalWorkflow:
         self._request = request
         self._policy = request.policy
         self._status = approval.open_approval(request, workflow.now())
-        self._seen: set[str] = set()
+        self._judged: dict[tuple[str, ...], str | None] = {}
         self._judging = asyncio.Lock()
         self._undecided = 0
-        self._board = ApprovalBoard(request)
+        # A deployment of before there were facts judges its early decisions by itself.
+        self._open = request.facts is None
+        info = workflow.info()
+        self._board = ApprovalBoard(request, f"{info.workflow_id}/{info.run_id}")
         self._journal = Journal(
             deployment_id=request.deployment_id,
             application=request.application,
@@ -68,8 +72,7 @@ class ApprovalWorkflow:
             expires_at=self._status.expires_at.isoformat(),
         )
         try:
-            for early in request.early:
-                await self._decide_early(early)
+            await self._decide_early(request.early)
             await self._wait_for_decision()
         except asyncio.CancelledError:
             self._change(approval.cancel(self._status, workflow.now()))
@@ -80,7 +83,7 @@ class ApprovalWorkflow:
 
     async def _wait_for_decision(self) -> None:
         """Until it is decided: remind, escalate, expire."""
-        self._show("waiting for approval")
+        self._show()
         while self._status.state is ApprovalState.PENDING:
             event, at = approval.next_event(self._status, self._policy)
             words = {"reminder": "reminder", "escalation": "is escalated", "expiry": "expires"}
@@ -127,7 +130,7 @@ class ApprovalWorkflow:
         left = self._status.expires_at - workflow.now()
         self._journal.tell(
             kind,
-            thread=card_key(),
+            thread=self._board.key,
             version=self._request.version,
             gate=self._policy.gate,
             requester=self._request.requester,
@@ -138,7 +141,7 @@ class ApprovalWorkflow:
         )
 
     async def _close(self) -> None:
-        """Store how it ended; then the deployment goes on, while people are still being told."""
+        """Store how it ended: then the deployment goes on, and shows it. Nothing waits for the messenger."""
         self._show_state(awaiting=False)
         self._journal.note(
             "approval.closed",
@@ -148,36 +151,25 @@ class ApprovalWorkflow:
             reason=self._status.reason or "",
             gate=self._policy.gate,
         )
-        emergency = self._policy.emergency
-        if emergency is not None and len(self._status.emergency_approvals) >= emergency.people:
-            self._break_glass()
-        if self._request.facts is not None:
-            await self._journal.recorded()
-            await tell_parent("approval_closed", self._status)
-            await self._board.close()
-        await self._journal.close()
-        await self._board.close()
-
-    def _break_glass(self) -> None:
-        """Loudly: it is told where incidents are, and stands in the audit trail under its own name."""
-        people = self._status.emergency_approvals
-        self._journal.note(
-            "approval.break_glass",
-            "break_glass",
-            "warning",
-            category=AuditCategory.APPROVAL,
-            reason=self._status.reason or "",
-            gate=self._policy.gate,
-            people=[d.actor for d in people],
-        )
-        self._journal.tell(
-            NotificationType.APPROVAL_BREAK_GLASS,
-            thread=card_key(),
-            version=self._request.version,
-            gate=self._policy.gate,
-            approved_by=", ".join(d.actor for d in people),
-            reason="; ".join(d.comment for d in people),
-        )
+        if people := broke_glass(self._status, self._policy):
+            # Under a name of its own, so that whoever reads the trail stumbles over it.
+            self._journal.note(
+                "approval.break_glass",
+                "break_glass",
+                "warning",
+                category=AuditCategory.APPROVAL,
+                reason=self._status.reason or "",
+                gate=self._policy.gate,
+                people=[d.actor for d in people],
+            )
+        if self._request.facts is None:
+            await self._journal.close()
+            return
+        self._journal.fall_silent()
+        self._board.leave()
+        await self._board.answered()
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        await self._journal.recorded()
 
     # Decisions: signals and the update go through one reducer.
 
@@ -203,46 +195,66 @@ class ApprovalWorkflow:
 
     @decide.validator
     def _validate_decision(self, request: DecisionRequest) -> None:
-        """What can be told without looking at the signature; a refusal leaves no trace in the history."""
-        reason = approval.refusal(
-            self._status,
-            self._policy,
-            request.decision,
-            request,
-            workflow.now(),
-            approval.presumed(request),
-        )
+        """What nobody could be held to; everything else is judged, and audited."""
+        reason = None
+        if not approval.identity(request.actor) or self._status.state is not ApprovalState.PENDING:
+            reason = approval.refusal(
+                self._status,
+                self._policy,
+                request.decision,
+                request,
+                workflow.now(),
+                approval.presumed(request),
+            )
         if reason is not None:
             raise ApplicationError(reason, type="DecisionRefused", non_retryable=True)
 
     async def _take(self, verb: Verb, message: DecisionMessage) -> str | None:
         """Judge one decision; why it was refused, or none."""
+        at = workflow.now()
+        if not self._open:  # those that came before the gate go first
+            await workflow.wait_condition(lambda: self._open)
         before = self._status
-        refused = await self._judge(verb, message, workflow.now())
+        refused = await self._judge(verb, message, at)
         if self._status != before:
             await tell_parent("approval_changed", self._status)
-        if refused is not None and message.reply_to:
-            self._board.answer(message.reply_to, f"Your {verb} does not count: {refused}")
         return refused
 
-    async def _decide_early(self, early: EarlyDecision) -> None:
-        refused = await self._judge(early.verb, early.message, workflow.now(), evidence=early.evidence)
-        if refused is not None and early.message.reply_to:
-            self._board.answer(early.message.reply_to, f"Your {early.verb} does not count: {refused}")
+    async def _decide_early(self, decisions: tuple[EarlyDecision, ...]) -> None:
+        before = self._status
+        for early in decisions:
+            await self._judge(early.verb, early.message, workflow.now(), evidence=early.evidence)
+        if self._status != before and not self._open:
+            await tell_parent("approval_changed", self._status)
+        self._open = True
 
     async def _judge(
         self, verb: Verb, message: DecisionMessage, at: datetime, *, evidence: bool = False
     ) -> str | None:
-        """One decision after the other, as they came; its time is when it came."""
-        if message.id is not None:
-            if message.id in self._seen:
-                return None
-            self._seen.add(message.id)
+        """One decision after the other, as they came; its time is when it came.
+
+        The same decision again gets the same answer. Who does not sign it cannot take it away from whom it
+        names: the signature is part of what makes it the same.
+        """
         self._undecided += 1
         try:
             async with self._judging:
-                identification = await self._identify(verb, message, evidence=evidence)
-                return self._decide(verb, message, at, identification)
+                signature = "" if message.proof is None else message.proof.signature
+                key = (str(verb), approval.identity(message.actor), message.id or "", signature)
+                if message.id is not None and key in self._judged:
+                    return self._judged[key]
+                refused = approval.oversized(message)
+                if refused is not None:
+                    message = approval.shortened(message)
+                    self._note(verb, message, None, refused)
+                else:
+                    identification = await self._identify(verb, message, evidence=evidence)
+                    refused = self._decide(verb, message, at, identification, evidence=evidence)
+                if message.id is not None:
+                    self._judged[key] = refused
+                if refused is not None and message.reply_to:
+                    self._board.answer(message.reply_to, f"Your {verb} does not count: {refused}")
+                return refused
         finally:
             self._undecided -= 1
 
@@ -253,7 +265,8 @@ class ApprovalWorkflow:
             return Identification(verified=True)
         if message.proof is None:
             return None
-        query = query_of(self._request.deployment_id, verb, message, self._request.begun)
+        subject = subject_of(workflow.info().namespace, self._request.deployment_id)
+        query = query_of(subject, verb, message, self._request.begun)
         try:
             return await workflow.execute_activity_method(
                 IdentitySignatures.verify_identity,
@@ -262,6 +275,8 @@ class ApprovalWorkflow:
                 **effects.VERIFICATION,
             )
         except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise asyncio.CancelledError from error
             return Identification(
                 verified=False,
                 signer=message.proof.signer,
@@ -274,11 +289,21 @@ class ApprovalWorkflow:
         message: DecisionMessage,
         at: datetime,
         identification: Identification | None,
+        *,
+        evidence: bool,
     ) -> str | None:
         """Apply one decision at once (no await between two decisions) and audit it."""
         status, policy = self._status, self._policy
+        if evidence:
+            policy = approval.for_reviewer(policy, message.actor)
         refused = approval.refusal(status, policy, verb, message, at, identification)
         self._change(approval.decide(status, policy, verb, message, at, identification))
+        self._note(verb, message, identification, refused)
+        return refused
+
+    def _note(
+        self, verb: Verb, message: DecisionMessage, identification: Identification | None, refused: str | None
+    ) -> None:
         self._journal.note(
             f"approval.{verb}",
             str(verb),
@@ -286,22 +311,21 @@ class ApprovalWorkflow:
             category=AuditCategory.APPROVAL,
             actor=message.actor or "unknown",
             reason=refused or message.comment,
-            gate=policy.gate,
+            gate=self._policy.gate,
             source=message.source,
             **_about(message, identification),
         )
-        return refused
 
     # What it shows
 
     def _change(self, status: ApprovalStatus) -> None:
         if status != self._status:
             self._status = status
-            self._show(_headline(status))
+            self._show()
 
-    def _show(self, headline: str = "") -> None:
+    def _show(self) -> None:
         workflow.set_current_details(presentation.approval(self._status, self._policy))
-        self._board.show(self._status, headline)
+        self._board.show(self._status)
 
     def _show_state(self, *, awaiting: bool) -> None:
         show_in_visibility(
@@ -331,15 +355,6 @@ def _about(message: DecisionMessage, identification: Identification | None) -> d
     if message.emergency:
         about["emergency"] = True
     return about
-
-
-def _headline(status: ApprovalStatus) -> str:
-    if status.state is not ApprovalState.PENDING:
-        return status.reason or str(status.state)
-    if status.received_approvals:
-        latest = status.received_approvals[-1]
-        return f"approved by {latest.actor}, {status.approvals_missing} more needed"
-    return "escalated: about to expire" if status.escalated_at is not None else "waiting for approval"
 
 
 def present() -> datetime:

@@ -6,7 +6,14 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from activities.signatures import FactsSignatures, GitHostSignatures
-from domain.approval import ApprovalPolicy, DecisionMessage, EarlyDecision, Verb
+from domain.approval import (
+    ApprovalPolicy,
+    ApprovalStatus,
+    Decision,
+    DecisionMessage,
+    EarlyDecision,
+    Verb,
+)
 from domain.approval_facts import ApprovalFacts, FactsQuery, GateFact, LookedUp
 from domain.audit import AuditCategory
 from domain.build import Checkout
@@ -17,6 +24,12 @@ from domain.risk import assess
 from workflows import effects
 from workflows.failures import reason_of
 from workflows.journal import Journal
+
+
+def broke_glass(status: ApprovalStatus, policy: ApprovalPolicy) -> tuple[Decision, ...]:
+    """Who approved it by breaking the glass; nobody, if it was not approved so."""
+    emergency, decisions = policy.emergency, status.emergency_approvals
+    return decisions if emergency is not None and len(decisions) >= emergency.people else ()
 
 
 async def gather_facts(

@@ -19,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.signatures import PlanSignatures, WatchSignatures
     from domain.analysis import Watch, WatchOutcome, WatchPolicy, WatchProgress
     from domain.approval import (
+        EARLY_LIMIT,
         UNSIGNED,
         ApprovalPolicy,
         ApprovalRequest,
@@ -28,6 +29,8 @@ with workflow.unsafe.imports_passed_through():
         EarlyDecision,
         Verb,
         open_approval,
+        oversized,
+        shortened,
         with_authors,
     )
     from domain.audit import AuditCategory
@@ -57,7 +60,8 @@ with workflow.unsafe.imports_passed_through():
     from domain.workload import ReleaseApply, Track, WorkloadObservation
     from workflows import blue_green, effects, handover, hot_upgrade, presentation, workload
     from workflows.approval import ApprovalWorkflow, present
-    from workflows.approving import find_evidence, gather_facts
+    from workflows.approval_board import ApprovalBoard
+    from workflows.approving import broke_glass, find_evidence, gather_facts
     from workflows.blue_green import BlueGreen
     from workflows.building import BuildSite
     from workflows.canary import CanaryWorkflow
@@ -89,6 +93,10 @@ GUARDED_STATES = "guarded-states"
 """Patch: a version that serves is watched for failures while its deployment is paused."""
 APPROVAL_FACTS = "approval-facts"
 """Patch: people are shown what they need to decide, and reviews of pull requests count."""
+RESULT_DECIDES = "result-decides"
+"""Patch: an approval has ended when its workflow has, whoever says so before."""
+EARLY_WORDS_AUDITED = "early-words-audited"
+"""Patch: decisions that no gate has asked for are not forgotten without a word."""
 PROGRESS_TOLD = "progress-told"
 """Patch: the conversation about a deployment is told how it goes on."""
 
@@ -138,7 +146,8 @@ class DeploymentWorkflow:
         self._children = Children(self._orders, self._wait_for)
         self._early: list[EarlyDecision] = []
         self._approval: workflow.ChildWorkflowHandle[Any, ApprovalStatus] | None = None
-        self._closed: ApprovalStatus | None = None
+        self._asked: ApprovalRequest | None = None
+        self._board: ApprovalBoard | None = None
         self._canary: workflow.ChildWorkflowHandle[Any, CanaryStatus] | None = None
         self._previous: WorkloadObservation | None = None
         self._blue_green: BlueGreen | None = None
@@ -342,12 +351,16 @@ class DeploymentWorkflow:
             summary=f"approval {policy.gate} of {self._request.version}",
         )
         self._approval = gate
+        if request.facts is not None:
+            self._asked = request
+            self._board = ApprovalBoard(request, f"{gate.id}/{gate.first_execution_run_id}")
         self._set(approval=open_approval(request, workflow.now()))
         self._show(awaiting_approval=True)
         while self._early:
             # They came while the gate was opening.
             early = self._early.pop(0)
-            await self._children.pass_on(gate, str(early.verb), early.message)
+            if not await self._children.pass_on(gate, str(early.verb), early.message):
+                self._refuse(early.verb, early.message, "the approval has just been closed")
         self._journal.tell(
             NotificationType.APPROVAL_REQUESTED,
             version=self._request.version,
@@ -359,10 +372,11 @@ class DeploymentWorkflow:
             time_left=format_duration(policy.timeout),
         )
         self._wait_for(f"approval by {', '.join(policy.roles)}")
-        decided = await self._orders.obey(self._decision_of(gate))
+        decided = await self._orders.obey(result(gate))
         self._approval = None
         self._wait_for(None)
         self._set(approval=decided)
+        self._show_decision(decided)
         if decided.state is not ApprovalState.APPROVED:
             raise _TurnedAwayError(S.REJECTED, decided.reason or str(decided.state))
 
@@ -373,7 +387,7 @@ class DeploymentWorkflow:
             checkout = self._site.checkout
             policy = with_authors(policy, checkout.authors)
             facts = await self._orders.obey(gather_facts(self._plan, request, self._status, checkout))
-            if request.approval == "automatic":
+            if request.approval == "automatic" and self._plan.settings.evidence_counts:
                 evidence = await self._orders.obey(find_evidence(request, policy, checkout, self._journal))
         return ApprovalRequest(
             deployment_id=request.deployment_id,
@@ -387,12 +401,21 @@ class DeploymentWorkflow:
             begun=self._status.started_at,
         )
 
-    async def _decision_of(self, gate: workflow.ChildWorkflowHandle[Any, ApprovalStatus]) -> ApprovalStatus:
-        """How the gate was decided: it is stored then, though people may still be told of it."""
-        if not workflow.patched(APPROVAL_FACTS):
-            return await result(gate)
-        await workflow.wait_condition(lambda: gate.done() or self._closed is not None)
-        return self._closed if self._closed is not None else await result(gate)
+    def _show_decision(self, decided: ApprovalStatus) -> None:
+        """The gate has ended: what people see of it is brought up to date from here."""
+        board = self._board
+        if board is None or self._asked is None:
+            return
+        board.show(decided)
+        if people := broke_glass(decided, self._asked.policy):
+            self._journal.tell(
+                NotificationType.APPROVAL_BREAK_GLASS,
+                thread=board.key,
+                version=self._request.version,
+                gate=decided.gate_name,
+                approved_by=", ".join(d.actor for d in people),
+                reason="; ".join(d.comment for d in people),
+            )
 
     def _approval_reason(self) -> str:
         approval = self._status.approval
@@ -630,7 +653,9 @@ class DeploymentWorkflow:
             return
         self._approval.cancel()
         try:
-            self._set(approval=await result(self._approval))
+            ended = await result(self._approval)
+            self._set(approval=ended)
+            self._show_decision(ended)
         except FailureError as error:
             workflow.logger.info("the approval ended with its deployment: %s", reason_of(error))
         self._approval = None
@@ -715,7 +740,12 @@ class DeploymentWorkflow:
                 live = status.rollback.to_version if rolled_back and status.rollback else None
             commit = status.built.commit if status.built is not None else None
             await self._turn.give_back(outcome, live_version=live, commit=commit, reason=status.reason or "")
+        if self._early and workflow.patched(EARLY_WORDS_AUDITED):
+            for early in self._early:
+                self._refuse(early.verb, early.message, "no gate has asked for it")
         await self._journal.close()
+        if self._board is not None:
+            await self._board.close()
         if self._journal.lost:
             lost = f"{len(self._journal.lost)} audit event(s) could not be stored: {self._journal.lost[0]}"
             self._set(reason=f"{status.reason}; {lost}")
@@ -854,32 +884,41 @@ class DeploymentWorkflow:
 
     async def _decided(self, verb: Verb, message: DecisionMessage) -> None:
         """Pass a decision on to the open gate, or keep it for the gate that will open."""
-        approval, refused = self._status.approval, None
-        if approval is not None and approval.state is not ApprovalState.PENDING:
+        approval, refused = self._status.approval, oversized(message)
+        if refused is not None:
+            message = shortened(message)
+        elif approval is not None and approval.state is not ApprovalState.PENDING:
             refused = f"the approval is closed: it was {approval.state}"
         elif self._approval is None or self._early:
-            self._early.append(EarlyDecision(verb=verb, message=message, at=workflow.now()))
+            if len(self._early) < EARLY_LIMIT:
+                self._early.append(EarlyDecision(verb=verb, message=message, at=workflow.now()))
+            else:
+                refused = f"{EARLY_LIMIT} decisions wait for the gate already; decide when it is open"
         elif not await self._children.pass_on(self._approval, str(verb), message):
             refused = "the approval has just been closed"
         if refused is not None:
-            self._journal.note(
-                f"approval.{verb}",
-                str(verb),
-                "refused",
-                category=AuditCategory.APPROVAL,
-                actor=message.actor or "unknown",
-                reason=refused,
-            )
+            self._refuse(verb, message, refused)
+
+    def _refuse(self, verb: Verb, message: DecisionMessage, reason: str) -> None:
+        self._journal.note(
+            f"approval.{verb}",
+            str(verb),
+            "refused",
+            category=AuditCategory.APPROVAL,
+            actor=message.actor or "unknown",
+            reason=reason,
+        )
 
     @workflow.signal
     def approval_changed(self, status: ApprovalStatus) -> None:
-        if self._approval is not None:
+        """The open gate tells how it stands. How it ends, only its own result says: anybody can signal."""
+        known = self._status.approval
+        if self._approval is None or known is None or status.id != known.id:
+            return
+        if status.state is not ApprovalState.PENDING and workflow.patched(RESULT_DECIDES):
+            return
+        if status.revision >= known.revision:
             self._set(approval=status)
-
-    @workflow.signal
-    def approval_closed(self, status: ApprovalStatus) -> None:
-        if self._approval is not None:
-            self._closed = status
 
     @workflow.signal
     def canary_changed(self, status: CanaryStatus) -> None:

@@ -16,7 +16,7 @@ from temporalio.exceptions import ActivityError
 
 from activities.signatures import AuditSignatures, NotificationSignatures
 from domain.audit import AuditCategory, AuditEvent
-from domain.notification import Delivery, Notification, NotificationType, notification
+from domain.notification import Delivery, Notification, NotificationReceipt, NotificationType, notification
 from workflows import effects
 from workflows.failures import reason_of
 
@@ -53,6 +53,8 @@ class Journal:
         self._audit: asyncio.Task[ActivityError | None] | None = None
         self._notices: asyncio.Task[None] | None = None
         self._told = 0
+        self._silent = False
+        self._sending: workflow.ActivityHandle[NotificationReceipt] | None = None
         self.lost: list[str] = []
         """Events that the store refused for good."""
 
@@ -163,11 +165,13 @@ class Journal:
     async def _send(self, before: asyncio.Task[None] | None, notice: Notification) -> None:
         if before is not None:
             await before
+        if self._silent:
+            return
+        self._sending = workflow.start_activity_method(
+            NotificationSignatures.notify, notice, summary=f"notify: {notice.title}", **effects.NOTICE
+        )
         try:
-            receipt = await workflow.execute_activity_method(
-                NotificationSignatures.notify, notice, summary=f"notify: {notice.title}", **effects.NOTICE
-            )
-            deliveries = receipt.deliveries
+            deliveries = (await self._sending).deliveries
         except ActivityError as error:
             deliveries = (Delivery(channel="all", delivered=False, reason=reason_of(error)),)
         if notice.type is NotificationType.DEPLOYMENT_PROGRESS:
@@ -182,6 +186,12 @@ class Journal:
             key=notice.key,
             channels=[d.channel for d in deliveries if d.delivered],
         )
+
+    def fall_silent(self) -> None:
+        """Give up what has not been told yet: it is not true any more."""
+        self._silent = True
+        if self._sending is not None:
+            self._sending.cancel()
 
     async def recorded(self) -> None:
         """Wait until all events begun so far are stored, or lost; notices go on."""

@@ -6,6 +6,7 @@ Git host); `next_event` says when something happens by itself. Nothing here wait
 
 from domain.approval.decisions import decide, open_approval
 from domain.approval.electorate import deciders, missing
+from domain.approval.limits import COMMENT_LENGTH, COMMENTS_LIMIT, EARLY_LIMIT, oversized, shortened
 from domain.approval.models import (
     UNSIGNED,
     ApprovalPolicy,
@@ -20,6 +21,7 @@ from domain.approval.models import (
     OnTimeout,
     RuleProgress,
     Verb,
+    for_reviewer,
     identity,
     with_authors,
 )
@@ -27,6 +29,9 @@ from domain.approval.refusals import presumed, refusal
 from domain.approval.timers import Timer, cancel, escalate, expire, next_event, remind
 
 __all__ = [
+    "COMMENTS_LIMIT",
+    "COMMENT_LENGTH",
+    "EARLY_LIMIT",
     "UNSIGNED",
     "ApprovalPolicy",
     "ApprovalRequest",
@@ -46,12 +51,15 @@ __all__ = [
     "deciders",
     "escalate",
     "expire",
+    "for_reviewer",
     "identity",
     "missing",
     "next_event",
     "open_approval",
+    "oversized",
     "presumed",
     "refusal",
     "remind",
+    "shortened",
     "with_authors",
 ]

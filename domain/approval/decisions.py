@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from domain.approval.electorate import Electorate, Seat
+from domain.approval.limits import kept_comment
 from domain.approval.models import (
     ApprovalPolicy,
     ApprovalRequest,
@@ -20,15 +21,13 @@ from domain.approval.models import (
     shortfall,
 )
 from domain.approval.quorum import progress
-from domain.approval.refusals import ACTOR_LENGTH, refusal
+from domain.approval.refusals import refusal
 from domain.identity import SIGNING_KEY, Identification
 
 SIGNED_ONLY = (
     f"only signed decisions count: set {SIGNING_KEY} and use erlmcp-deploy approve or reject, "
     "or decide in Slack"
 )
-COMMENT_LENGTH = 4000
-"""What is kept of a comment here; the audit trail has all of it."""
 
 
 def open_approval(request: ApprovalRequest, now: datetime) -> ApprovalStatus:
@@ -56,16 +55,8 @@ def decide(  # noqa: PLR0917 — the subject, the rules and the decision
     message: DecisionMessage,
     now: datetime,
     identification: Identification | None = None,
-    *,
-    evidence: bool = False,
 ) -> ApprovalStatus:
-    """The approval after one decision. A decision that may not count changes nothing (see `refusal`).
-
-    Args:
-        evidence: it was read from the Git host, which knows who said it.
-    """
-    if evidence:
-        identification = Identification(verified=True)
+    """The approval after one decision. A decision that may not count changes nothing (see `refusal`)."""
     if refusal(status, policy, verb, message, now, identification) is not None:
         return status
     actor = message.actor.strip()
@@ -73,8 +64,8 @@ def decide(  # noqa: PLR0917 — the subject, the rules and the decision
         verb=verb,
         actor=actor,
         roles=policy.roles_of(actor),
-        comment=_cut(message.comment),
-        source=message.source[:ACTOR_LENGTH],
+        comment=kept_comment(message.comment),
+        source=message.source,
         at=now,
         verified=identification is not None and identification.verified,
     )
@@ -116,19 +107,25 @@ def _break_glass(status: ApprovalStatus, emergency: EmergencyPolicy, decision: D
 
 
 def _furthest(seats: list[Seat], status: ApprovalStatus, policy: ApprovalPolicy, vote: Decision) -> Seat:
-    """Of several seats the one that brings the gate furthest; of equal ones the first."""
+    """Of several seats the one that brings the gate furthest; of equal ones the one with which the people who
+    are there can still complete it; of these the first."""
 
-    def left(seat: Seat) -> int:
-        approval = vote.model_copy(update={"roles": seat.roles})
-        return shortfall(progress(policy, (*status.approvals, approval)), policy.require)
+    def left(seat: Seat) -> tuple[int, int]:
+        approval = vote.model_copy(update={"roles": seat.roles, "on_behalf_of": seat.on_behalf_of})
+        given = (*status.approvals, approval)
+        voters = Electorate(status.model_copy(update={"received_approvals": given}), policy, vote.at)
+        others = (
+            vote.model_copy(update={"actor": person, "roles": tuple(r for s in left_to for r in s.roles)})
+            for person in voters.people()
+            if not voters.absent(person) and (left_to := voters.open_seats(person))
+        )
+        return (
+            shortfall(progress(policy, given), policy.require),
+            shortfall(progress(policy, (*given, *others)), policy.require),
+        )
 
-    return min(seats, key=left)
+    return seats[0] if len(seats) == 1 else min(seats, key=left)
 
 
 def _who(decision: Decision) -> str:
     return f"{decision.actor} for {decision.on_behalf_of}" if decision.on_behalf_of else decision.actor
-
-
-def _cut(comment: str) -> str:
-    text = comment.strip()
-    return text if len(text) <= COMMENT_LENGTH else text[: COMMENT_LENGTH - 1] + "…"

@@ -29,25 +29,26 @@ class Seat(NamedTuple):
 class Electorate:
     """The people of a gate as they stand at `now`.
 
-    A person with a role of their own has a seat of their own and votes for nobody else; on-call people hold
-    their role once the gate is escalated. A delegate has the seat of a member who is away: neither delegates
-    nor on-call people pass it on.
+    A member has a seat of their own and votes for nobody else; on-call people hold their role once the gate
+    is escalated. A delegate has the seat of a member who is away, and keeps it when being on call adds a seat
+    of their own: an escalation takes no vote away. Neither delegates nor on-call people pass it on.
     """
 
     def __init__(self, status: ApprovalStatus, policy: ApprovalPolicy, now: datetime) -> None:
         self._policy = policy
-        members = _by_person(policy, policy.members)
+        self._members = members = _by_person(policy, policy.members)
         escalated = status.escalated_at is not None
         self._own = _by_person(policy, policy.members, policy.on_call) if escalated else members
-        self._away: dict[str, list[Seat]] = {}
+        self._delegated: dict[str, list[Seat]] = {}
         for delegation in policy.delegations:
             if _covers(delegation, now):
                 held = members.get(identity(delegation.person), ())
                 roles = tuple(r for r in held if not delegation.roles or r in delegation.roles)
                 if roles:
                     absent = delegation.person.strip()
-                    seats = self._away.setdefault(identity(delegation.delegate), [])
+                    seats = self._delegated.setdefault(identity(delegation.delegate), [])
                     seats.append(Seat(absent, roles, on_behalf_of=absent))
+        self._absent = {identity(s.person) for seats in self._delegated.values() for s in seats}
         self._requesters = {identity(p) for p in policy.excluded}
         self._authors = {identity(p) for p in policy.authors}
         self._voted = {identity(d.actor) for d in status.approvals}
@@ -55,10 +56,9 @@ class Electorate:
 
     def seats(self, person: str) -> Sequence[Seat]:
         """The seats from which this person can decide."""
-        own = self._own.get(identity(person))
-        if own is not None:
-            return (Seat(person.strip(), own),)
-        return self._away.get(identity(person), ())
+        key = identity(person)
+        own = [Seat(person.strip(), self._own[key])] if key in self._own else []
+        return own if key in self._members else [*own, *self._delegated.get(key, ())]
 
     def open_seats(self, person: str) -> list[Seat]:
         """The seats from which this person can still approve; only from one of them."""
@@ -73,6 +73,10 @@ class Electorate:
     def taken(self, seat: Seat) -> Decision | None:
         """The approval that this seat has given already, by whoever has it."""
         return self._taken.get(identity(seat.person))
+
+    def absent(self, person: str) -> bool:
+        """Whether somebody else decides for this person now; if they do it themselves, it counts too."""
+        return identity(person) in self._absent
 
     def barred(self, person: str) -> str | None:
         """What keeps this person from approving; none if nothing does."""
@@ -97,8 +101,8 @@ class Electorate:
 def missing(status: ApprovalStatus, policy: ApprovalPolicy, now: datetime) -> tuple[RuleProgress, ...]:
     """How far each rule is, and who can still approve for it."""
     voters = Electorate(status, policy, now)
-    undecided = status.state is ApprovalState.PENDING and now < status.expires_at
-    seats = {p: voters.open_seats(p) for p in voters.people()} if undecided else {}
+    pending = status.state is ApprovalState.PENDING
+    seats = {p: voters.open_seats(p) for p in voters.people()} if pending else {}
 
     def may_approve(rule: RuleProgress, person: str) -> bool:
         return any(not set(seat.roles).isdisjoint(rule.roles) for seat in seats[person])

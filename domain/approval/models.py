@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -35,13 +36,22 @@ class OnTimeout(StrEnum):
     APPROVE = "approve"
 
 
+_UNSEEN = frozenset({"Cc", "Cf"})
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+"""Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties, which Python does not know, and U+2800."""
+
+
 def identity(person: str) -> str:
     """The form in which people are compared.
 
-    Case, surrounding blanks, invisible characters and other ways of writing the same letters (Unicode NFKC)
-    do not make another person.
+    Case, surrounding blanks, characters that show nothing (Unicode's control, format and default ignorable
+    ones, and the empty Braille pattern) and other ways of writing the same letters (NFKC) do not make another
+    person. Letters of other alphabets that only look alike do.
     """
-    visible = "".join(c for c in person if unicodedata.category(c) != "Cf")
+    visible = _INVISIBLE.sub("", "".join(c for c in person if unicodedata.category(c) not in _UNSEEN))
     # Twice, as folding can undo what normalising did and the other way round (Unicode, D147).
     for _ in range(2):
         visible = unicodedata.normalize("NFKC", visible.casefold())
@@ -160,8 +170,8 @@ class ApprovalRequest(Model):
     """When the deployment began: an older signature belongs to an earlier run of it."""
 
 
-class EarlyDecision(Model):
-    """A decision that came before its gate opened; kept for it.
+class EarlyDecision(Message):
+    """A decision that came before its gate opened; kept for it. Earlier versions kept its time too.
 
     Attributes:
         evidence: it was read from the Git host, and needs no signature.
@@ -169,7 +179,6 @@ class EarlyDecision(Model):
 
     verb: Verb
     message: DecisionMessage
-    at: datetime
     evidence: bool = False
 
 
@@ -292,6 +301,14 @@ def with_authors(policy: ApprovalPolicy, authors: Iterable[str]) -> ApprovalPoli
     people = {identity(p): p.strip() for p in (*policy.authors, *authors)}
     people.pop("", None)
     return policy.model_copy(update={"authors": tuple(people.values())})
+
+
+def for_reviewer(policy: ApprovalPolicy, reviewer: str) -> ApprovalPolicy:
+    """The policy for the review of a merged pull request: its author is no reviewer, and who merges what they
+    have reviewed may do so.
+    """
+    others = tuple(p for p in policy.excluded if identity(p) != identity(reviewer))
+    return policy.model_copy(update={"excluded": others})
 
 
 def changed(status: ApprovalStatus, **changes: Any) -> ApprovalStatus:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from domain.approval.electorate import Electorate
+from domain.approval.limits import COMMENTS_LIMIT, oversized
 from domain.approval.models import (
     ApprovalPolicy,
     ApprovalState,
@@ -15,11 +16,6 @@ from domain.approval.models import (
     identity,
 )
 from domain.identity import SIGNING_KEY, Identification
-
-ACTOR_LENGTH = 254
-"""The longest address there is (RFC 5321)."""
-COMMENTS_LIMIT = 100
-"""Anybody may comment, and an approval must stay small enough to be passed around."""
 
 
 def refusal(  # noqa: PLR0917 — the subject, the rules and the decision
@@ -32,15 +28,18 @@ def refusal(  # noqa: PLR0917 — the subject, the rules and the decision
 ) -> str | None:
     """Why this decision may not count, in one sentence that says what to do; none if it may.
 
+    The clock alone closes no gate: its timer does. What comes before the timer is handled counts, unless it
+    says itself, signed, that it was made too late.
+
     Args:
         identification: what the check of the message's proof came to; none where it has no proof. A proof
             that nobody has checked is refused: see `presumed`.
     """
+    if too_long := oversized(message):
+        return too_long
     actor = message.actor.strip()
     if not identity(actor):
         return 'the decision names no actor; send {"actor": "you@example.com", …}'
-    if len(actor) > ACTOR_LENGTH:
-        return f"the actor {actor[:40]}… is no address: it is longer than {ACTOR_LENGTH} characters"
     if identification is None and message.proof is not None:
         return f"the signature of {actor} has not been checked; send the decision again"
     if identification is not None and not identification.verified:
@@ -51,12 +50,12 @@ def refusal(  # noqa: PLR0917 — the subject, the rules and the decision
         return f"the approval is closed: it was {status.state}{how}"
     if message.gate is not None and message.gate != policy.gate:
         return f"it is for gate {message.gate[:80]!r}, and this is {policy.gate!r}"
-    if now >= status.expires_at:
+    if _signed_after(message, status.expires_at):
         return f"the time to decide ran out at {_at(status.expires_at)}; deploy again to ask again"
     if verb is Verb.COMMENT:
         full = len(status.comments) >= COMMENTS_LIMIT
-        return f"the approval has {COMMENTS_LIMIT} comments, and takes no more" if full else None
-    if verb is Verb.APPROVE and message.emergency:
+        refused = f"the approval has {COMMENTS_LIMIT} comments, and takes no more" if full else None
+    elif verb is Verb.APPROVE and message.emergency:
         refused = _emergency_refusal(status, policy.emergency, message)
     else:
         refused = _seat_refusal(status, policy, verb, actor, now)
@@ -66,6 +65,12 @@ def refusal(  # noqa: PLR0917 — the subject, the rules and the decision
             f"set {SIGNING_KEY} and use erlmcp-deploy {verb}, or decide in Slack"
         )
     return refused
+
+
+def _signed_after(message: DecisionMessage, moment: datetime) -> bool:
+    """Whether the signer says that it was signed after the moment; an unsigned time says nothing."""
+    at = message.at if message.proof is not None else None
+    return at is not None and at.tzinfo is not None and at > moment
 
 
 def presumed(message: DecisionMessage) -> Identification | None:

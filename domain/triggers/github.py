@@ -131,6 +131,7 @@ def _pull_request(fields: Fields, delivery: Delivery) -> HostEvent:
             ref=f"{BRANCHES}{branch}" if merged else f"refs/pull/{number}/head",
             commit=request.commit("merge_commit_sha") if merged else head.commit("sha"),
             project=project,
+            happened=request.time("updated_at"),
             pull_request=str(number),
             url=request.link("html_url"),
         ),

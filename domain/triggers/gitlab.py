@@ -127,6 +127,7 @@ def _merge_request(fields: Fields, delivery: Delivery) -> HostEvent:
             ref=f"{BRANCHES}{branch}" if merged else f"refs/merge-requests/{number}/head",
             commit=commit,
             project=project,
+            happened=request.time("updated_at"),
             pull_request=str(number),
             url=request.link("url"),
         ),

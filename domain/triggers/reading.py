@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from domain.deployment import ACTOR_LENGTH
@@ -24,6 +24,8 @@ _LINK = re.compile(r"https?://[!-~]{1,1000}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LONGEST_TEXT = 1024
 _LONGEST_METADATA = 512
+_LONGEST_TIME = 40
+_CLOCKS_APART = timedelta(minutes=5)
 _LARGEST_NUMBER = 2**53
 BRANCHES, TAGS = "refs/heads/", "refs/tags/"
 ZEROS = "0" * 40
@@ -61,21 +63,40 @@ class Delivery:
     metadata: Mapping[str, str]
 
     def record(
-        self, kind: EventType, *, actor: str, ref: str, commit: str, project: str, **metadata: str | None
+        self,
+        kind: EventType,
+        *,
+        actor: str,
+        ref: str,
+        commit: str,
+        project: str,
+        happened: datetime | None = None,
+        **metadata: str | None,
     ) -> DeploymentEvent:
         """The spec's event record.
+
+        `happened` is the host's time of the event. A redelivery keeps it, so that it tells which of two
+        events is newer; one that is yet to come is not believed.
 
         The actor is the login that the host has authenticated. Addresses in commits are not used: whoever
         commits writes there what they like.
         """
         passed = {k: _printable(v)[:_LONGEST_METADATA] for k, v in self.metadata.items()}
-        known = {"delivery": self.id, "host": self.host, "project": project, **metadata}
+        known = {
+            "delivery": self.id,
+            "host": self.host,
+            "project": project,
+            "received": self.received.isoformat(),
+            **metadata,
+        }
+        if happened is None or happened - self.received > _CLOCKS_APART:
+            happened = self.received
         return DeploymentEvent(
             id=f"{self.host}:{self.id}",
             type=kind,
             source=EventSource.WEBHOOK,
             actor=actor,
-            timestamp=self.received,
+            timestamp=happened,
             metadata={**passed, **{k: v for k, v in known.items() if v is not None}},
             git_ref=ref,
             commit_sha=commit,
@@ -137,6 +158,18 @@ class Fields:
         if len(value) > limit:
             raise self.refused(name, f"a text of at most {limit} characters")
         return value.strip()
+
+    def time(self, name: str) -> datetime | None:
+        """A time in UTC: ``2013-12-03T17:23:34Z``, at GitLab also ``2013-12-03 17:23:34 UTC``; none if there
+        is no usable one, as when it was received is good enough."""
+        value = self.values.get(name)
+        if not isinstance(value, str) or len(value) > _LONGEST_TIME:
+            return None
+        try:
+            time = datetime.fromisoformat(re.sub(r" ?UTC$", "+00:00", value.strip()))
+            return time.astimezone(UTC) if time.utcoffset() is not None else None
+        except (ValueError, OverflowError):
+            return None
 
     def login(self, name: str) -> str:
         return self.text(name, ACTOR_LENGTH)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from domain.configuration import ApplicationSettings, Configuration
+from domain.dependency_update import DependencyUpdateRequest
 from domain.deployment import DeploymentRequest
 from domain.events import DeploymentEvent
 from domain.findings import nearest
@@ -50,10 +51,20 @@ def _concerned(event: HostEvent, configuration: Configuration) -> tuple[str, ...
     project = event.project.lower()
     named = tuple(n for n, a in configuration.applications.items() if _project(a) == project)
     if not named and len(configuration.applications) == 1:
-        # A single application that names no project is meant by whatever comes signed with our secret: it
-        # may be cloned from a mirror. A commit of another repository ends at its checkout.
-        return tuple(n for n, a in configuration.applications.items() if a.project is None)
+        return tuple(n for n, a in configuration.applications.items() if _takes_foreign(a, event))
     return named
+
+
+def _takes_foreign(application: ApplicationSettings, event: HostEvent) -> bool:
+    """Whether the only application takes an event of a repository that is not known to be its own.
+
+    It may be cloned from a mirror, so it takes what names a commit: a foreign commit ends at its checkout.
+    What names none (a manual dispatch) would deploy our version at another project's word: that takes a
+    repository that is on no host, whose project nobody can tell.
+    """
+    if application.project is not None:
+        return False
+    return bool(event.event.commit_sha) or _project(application) is None
 
 
 def _project(application: ApplicationSettings) -> str | None:
@@ -64,6 +75,12 @@ def _project(application: ApplicationSettings) -> str | None:
 
 def _concerns_nobody(event: HostEvent, configuration: Configuration) -> str:
     names = ", ".join(configuration.applications) or "APPLICATION"
+    own = [_project(application) for application in configuration.applications.values()]
+    if len(own) == 1 and own[0] is not None and not event.event.commit_sha:
+        return (
+            f"repository {event.project} names no commit, and is not known to be that of {names} ({own[0]}); "
+            f"if it is, write applications.{names}.project: {event.project}"
+        )
     return (
         f"repository {event.project} belongs to no application ({names}); "
         f"write applications.{next(iter(configuration.applications), 'APPLICATION')}.project: {event.project}"
@@ -152,7 +169,7 @@ def _act(case: _Case) -> Route:
                 )
             return case.ignored(f"the dispatch is for {asked}")
         if case.rule.action == "dependency_update":
-            return case.ignored("dependency updates are started by their schedule, not by events of the host")
+            return _update_dependencies(case)
         if case.rule.action in ("validate_pr", "nightly_validation"):
             return _validate(case, inputs)
         return _deploy(case, inputs)
@@ -301,6 +318,20 @@ def _validate(case: _Case, inputs: Inputs) -> Route:
         application=case.application,
         rule=case.name,
         validation=request,
+    )
+
+
+def _update_dependencies(case: _Case) -> Route:
+    if case.event.kind != "schedule":
+        return case.ignored("dependency updates are started by their schedule, not by events of the host")
+    return Route(
+        outcome=RouteOutcome.START,
+        reason=f"rule {case.name} updates the dependencies",
+        application=case.application,
+        rule=case.name,
+        dependency_update=DependencyUpdateRequest(
+            application=case.application, actor=case.actor, event=case.record()
+        ),
     )
 
 

@@ -229,7 +229,8 @@ class _Reader:
                 channel=self._command.channel_id,
                 user=self._command.user_id,
             )
-            return await signal(client, workflow_id, verb, signed(message, self._key, target, verb))
+            sealed = signed(message, self._key, client.namespace, target, verb)
+            return await signal(client, workflow_id, verb, sealed)
 
         async def decide(client: Client) -> Done:
             for found in await running(client, target.id_of("approval", "")):

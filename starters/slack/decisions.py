@@ -8,7 +8,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.approval import DecisionMessage, Verb
-from domain.signing import SigningKey
+from domain.signing import SigningKey, subject_of
 from starters.target import Target
 
 
@@ -39,11 +39,13 @@ def decision(
     )
 
 
-def signed(message: DecisionMessage, key: SigningKey | None, target: Target, verb: Verb) -> DecisionMessage:
+def signed(
+    message: DecisionMessage, key: SigningKey | None, namespace: str, target: Target, verb: Verb
+) -> DecisionMessage:
     """The decision with the receiver's signature, if it has a key."""
     if key is None:
         return message
-    return key.sign(target.id_of("deployment"), verb, message, datetime.now(UTC))
+    return key.sign(subject_of(namespace, target.id_of("deployment")), verb, message, datetime.now(UTC))
 
 
 async def signal(client: Client, workflow_id: str, verb: Verb, message: DecisionMessage) -> bool:

@@ -280,10 +280,13 @@ class SlackDesk:
         message = decision(
             person, comment, gate=gate.gate, key=key, channel=channel, user=who.id, emergency=emergency
         )
-        sealed = signed(message, self._key, target_of(gate.approval_id), verb)
-        return await self._temporal_takes(
-            lambda client: signal(client, gate.approval_id, verb, sealed), deadline
-        )
+        target = target_of(gate.approval_id)
+
+        async def hand_over(client: Client) -> bool:
+            sealed = signed(message, self._key, client.namespace, target, verb)
+            return await signal(client, gate.approval_id, verb, sealed)
+
+        return await self._temporal_takes(hand_over, deadline)
 
     async def _temporal_takes(self, work: Callable[[Client], Awaitable[T]], deadline: _Deadline) -> T:
         try:

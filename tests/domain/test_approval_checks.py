@@ -173,9 +173,16 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
                 "production": {"required_gates": ["compile", "manual"]},
                 "staging": {"require_verified_identity": True},
             },
+            "directory": {"signers": {"chat": {"public_key": KEY, "speaks_for": ["*"]}}},
         },
         "gates.manual_approval.on_timeout",
         "would approve staging in nobody's name",
+    ),
+    (
+        "signatures where nobody can sign",
+        {"environments": {"production": {"require_verified_identity": True}}},
+        "environments.production.require_verified_identity",
+        "nobody could decide: no signer is known",
     ),
     (
         "an operator without a role",
@@ -305,7 +312,10 @@ def test_refused(changes: dict[str, Any], path: str, message: str) -> None:
         approvals(emergency_roles=["incident_commander", "tech_lead"], emergency_people=4),
         {"environments": {"staging": {"approvals": {"exclude": []}}}},
         {"gates": {"manual_approval": {"timeout": "1h"}}},  # less than the escalation by default
-        production(operators=["change_board"], require_verified_identity=True),
+        {
+            **production(operators=["change_board"], require_verified_identity=True),
+            "directory": {"signers": {"chat": {"public_key": KEY, "speaks_for": ["*"]}}},
+        },
         directory(
             delegations=[
                 away("carla", "chris", until="2026-02-08T00:00:00Z"),

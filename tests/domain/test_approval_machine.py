@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from domain.approval import (
+    COMMENTS_LIMIT,
     ApprovalPolicy,
     ApprovalRequest,
     ApprovalState,
@@ -205,9 +206,9 @@ class Oracle:
 
     def seats(self, person: int) -> list[Vote]:
         own = self.held(person, standing_in=self.escalated)
-        if own:
-            return [Vote(person, person, own)]
-        found = []
+        found = [Vote(person, person, own)] if own else []
+        if self.held(person, standing_in=False):
+            return found
         for absence in self.world.absences:
             begun = absence.since is None or absence.since <= self.hour
             over = absence.until is not None and absence.until <= self.hour
@@ -296,25 +297,33 @@ class Approvals(RuleBasedStateMachine):
             comment=comment,
             gate=gate,
             emergency=emergency,
+            at={"genuine": self.status.expires_at, "belated": self.status.expires_at + HOUR / 60}.get(
+                signature,
+                datetime.max.replace(tzinfo=UTC),  # what nobody signed says nothing
+            ),
             proof=Proof(signer="laptop", signature="c2ln")
-            if signature in ("genuine", "forged", "unchecked")
+            if signature in ("genuine", "belated", "forged", "unchecked")
             else None,
         )
-        identification = {"genuine": GENUINE, "forged": FORGED}.get(signature)
-        evidence = signature == "evidence"
-        shown = GENUINE if evidence else identification
-        refused = refusal(self.status, self.policy, verb, message, self.now, shown)
-        after = decide(self.status, self.policy, verb, message, self.now, identification, evidence=evidence)
+        identification = {
+            "genuine": GENUINE,
+            "belated": GENUINE,
+            "forged": FORGED,
+            "evidence": Identification(verified=True),
+        }.get(signature)
+        refused = refusal(self.status, self.policy, verb, message, self.now, identification)
+        after = decide(self.status, self.policy, verb, message, self.now, identification)
         self.becomes(after, changed=refused is None)
         hopeless = (
             self.oracle.ended is not None
-            or self.oracle.hour >= self.oracle.world.lasts
-            or signature in ("forged", "unchecked")
+            or signature in ("forged", "unchecked", "belated")
             or gate == "another"
         )
         return refused, hopeless
 
-    unproven = st.sampled_from(("genuine",) * 4 + ("unsigned",) * 2 + ("forged", "unchecked", "evidence"))
+    unproven = st.sampled_from(
+        (*["genuine"] * 4, *["unsigned"] * 2, "forged", "unchecked", "belated", "evidence")
+    )
     anybody = st.sampled_from((*CROWD, *CROWD, STRANGER))
     spelt = st.integers(0, len(SPELLINGS) - 1)
     gates = st.sampled_from((None,) * 4 + ("manual_approval", "another"))
@@ -396,7 +405,8 @@ class Approvals(RuleBasedStateMachine):
         refused, hopeless = self.says(
             Verb.COMMENT, person, spelling, signature, gate, emergency=False, comment="why now?"
         )
-        assert (refused is None) == (not hopeless), refused
+        may = signature != "unsigned" or not self.oracle.world.signed_only
+        assert (refused is None) == (may and not hopeless and self.oracle.comments < COMMENTS_LIMIT), refused
         if refused is None:
             self.oracle.comments += 1
 
@@ -478,7 +488,7 @@ class Approvals(RuleBasedStateMachine):
 
     @invariant()
     def those_are_named_who_can_still_approve(self) -> None:
-        open_now = self.oracle.ended is None and self.oracle.hour < self.oracle.world.lasts
+        open_now = self.oracle.ended is None
         progress = missing(self.status, self.policy, self.now)
         assert [(r.roles, r.needed) for r in progress] == list(self.oracle.world.rules)[: len(progress)]
         for rule_ in progress:
@@ -519,7 +529,7 @@ messages: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "gate": st.none() | anything | st.just("manual_approval"),
         "id": st.none() | anything,
         "emergency": st.booleans(),
-        "at": st.none() | st.datetimes(timezones=st.just(UTC)),
+        "at": st.none() | st.datetimes(timezones=st.none() | st.just(UTC)),
         "proof": st.none() | st.fixed_dictionaries({}, optional={"signer": anything, "signature": anything}),
         "reply_to": st.none() | anything,
         "a field of a newer sender": st.integers(),

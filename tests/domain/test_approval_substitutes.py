@@ -17,8 +17,22 @@ from domain.approval import (
     refusal,
 )
 from domain.approval_settings import Delegation
-from domain.identity import Proof
-from tests.domain.gate import ALICE, BOB, CAROL, DORA, FORGED, LEA, OLLI, OPENED, RITA, SIGNED, Gate, after
+from domain.identity import Identification, Proof
+from tests.domain.gate import (
+    ALICE,
+    BOB,
+    CAROL,
+    DORA,
+    FORGED,
+    LEA,
+    LEO,
+    OLLI,
+    OPENED,
+    RITA,
+    SIGNED,
+    Gate,
+    after,
+)
 
 AWAY = Delegation(person=ALICE, delegate=DORA, since=after(1), until=after(5))
 
@@ -194,6 +208,50 @@ def test_the_requester_on_call_may_still_not_approve() -> None:
     assert "may not approve" in str(gate.approve(OLLI))
 
 
+ABSENT_BOARD = {
+    "roles": ("board", "lead"),
+    "rules": ({"roles": ("board",)}, {"roles": ("lead",)}),
+    "members": {"board": (ALICE,), "lead": (LEA,)},
+    "delegations": (Delegation(person=ALICE, delegate=DORA),),
+}
+
+
+def test_an_escalation_takes_no_vote_away_from_a_delegate() -> None:
+    """Dora decides for Alice, the only one of the board, and is on call for the leads."""
+    gate = Gate(**ABSENT_BOARD, on_call={"lead": (DORA,)})
+    gate.status = escalate(gate.status, gate.policy, gate.now)
+
+    assert deciders(gate.status, gate.policy, gate.now) == (ALICE, DORA, LEA)
+    assert gate.approve(DORA) is None
+    assert gate.status.approvals[0].on_behalf_of == ALICE  # Lea can do for the leads, nobody for the board
+    assert gate.approve(LEA) is None
+    assert gate.status.state is ApprovalState.APPROVED
+
+
+def test_of_two_seats_that_one_is_taken_which_nobody_else_has() -> None:
+    """Bob can do for the board, and nobody but Dora for the leads: Lea asked."""
+    changes = {**ABSENT_BOARD, "members": {"board": (ALICE, BOB), "lead": (LEA,)}}
+    gate = Gate(**changes, on_call={"lead": (DORA,)}, excluded=(LEA,))
+    gate.status = escalate(gate.status, gate.policy, gate.now)
+
+    assert gate.approve(DORA) is None
+    assert gate.status.approvals[0].on_behalf_of is None
+    assert gate.status.approvals[0].roles == ("lead",)
+    assert gate.approve(DORA) == "dora@example.com has approved already; 1 more person(s) needed"
+    assert gate.approve(BOB) is None
+    assert gate.status.state is ApprovalState.APPROVED
+
+
+def test_a_member_on_call_has_one_seat_and_votes_for_nobody_else() -> None:
+    delegated = (Delegation(person=ALICE, delegate=LEO),)
+    gate = Gate(roles=("board", "lead"), on_call={"board": (LEO,)}, delegations=delegated, min_approvals=3)
+    gate.status = escalate(gate.status, gate.policy, gate.now)
+
+    assert gate.approve(LEO) is None
+    assert gate.status.approvals[0].on_behalf_of is None
+    assert gate.status.approvals[0].roles == ("board", "lead")
+
+
 def test_on_call_people_do_not_pass_it_on() -> None:
     gate = Gate(on_call={"board": (OLLI,)}, delegations=(Delegation(person=OLLI, delegate=DORA),))
     gate.status = escalate(gate.status, gate.policy, gate.now)
@@ -309,8 +367,13 @@ def test_the_glass_is_broken_only_by_signed_words_where_they_must_be() -> None:
     assert gate.break_glass(OLLI, identification=SIGNED) is None
 
 
-def test_comments_need_no_signature() -> None:
-    assert Gate(require_verified=True).comment("guest@example.com") is None
+def test_a_comment_is_signed_too_where_decisions_must_be() -> None:
+    """Else anybody speaks at the gate in the name of whom they like."""
+    gate = Gate(require_verified=True)
+
+    assert "counts signed decisions only" in str(gate.comment(ALICE))
+    assert gate.comment("guest@example.com", identification=SIGNED) is None
+    assert Gate().comment("guest@example.com") is None
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -335,10 +398,10 @@ def test_a_signature_that_nobody_checked_is_worth_nothing() -> None:
 
 
 def test_what_was_read_from_the_git_host_is_verified_and_obeys_the_same_rules() -> None:
-    gate = Gate(require_verified=True, min_approvals=2)
+    gate, evidence = Gate(require_verified=True, min_approvals=2), Identification(verified=True)
     for reviewer in (ALICE, RITA, ALICE):
         review = DecisionMessage(actor=reviewer, source="github")
-        gate.status = decide(gate.status, gate.policy, Verb.APPROVE, review, OPENED, evidence=True)
+        gate.status = decide(gate.status, gate.policy, Verb.APPROVE, review, OPENED, evidence)
 
     (decision,) = gate.status.approvals
     assert (decision.actor, decision.source, decision.verified) == (ALICE, "github", True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -14,10 +15,10 @@ from pydantic import ValidationError
 
 from domain.approval import DecisionMessage, DecisionRequest, Verb
 from domain.identity import SIGNING_KEY, Identification, Proof, Signer
-from domain.signing import PREFIX, SKEW, SigningKey, identify, query_of, statement
+from domain.signing import PREFIX, SKEW, SigningKey, identify, query_of, statement, subject_of
 
 ADA, BOB = "ada@example.com", "bob@example.com"
-DEPLOYMENT = "deployment:shop:production:1.0.0"
+DEPLOYMENT = subject_of("default", "deployment:shop:production:1.0.0")
 BEGUN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 NOW = BEGUN + timedelta(hours=1)
 ADAS = SigningKey("ada-laptop", bytes(range(32)))
@@ -97,8 +98,16 @@ def test_a_changed_decision_does_not_verify(change: dict[str, Any]) -> None:
 def test_a_signature_counts_for_its_deployment_and_verb_only() -> None:
     message = signed()
 
-    assert not verified(message, subject="deployment:shop:production:1.0.1").verified
+    assert not verified(message, subject=subject_of("default", "deployment:shop:production:1.0.1")).verified
     assert not verified(message, verb=Verb.REJECT).verified
+
+
+def test_a_signature_counts_in_its_namespace_only() -> None:
+    """The same deployment may run in a cluster for rehearsals, where the same people are signed for."""
+    rehearsal = subject_of("rehearsal", "deployment:shop:production:1.0.0")
+
+    assert not verified(signed(), subject=rehearsal).verified
+    assert not verified(signed(), subject="deployment:shop:production:1.0.0").verified
 
 
 def test_a_signature_of_an_earlier_run_is_refused() -> None:
@@ -108,6 +117,12 @@ def test_a_signature_of_an_earlier_run_is_refused() -> None:
     late = verified(message, not_before=NOW + SKEW + timedelta(seconds=1))
     assert not late.verified
     assert "before this deployment began" in late.reason
+
+
+def test_when_the_deployment_began_is_utc_unless_it_says_otherwise() -> None:
+    assert verified(signed(), not_before=NOW.replace(tzinfo=None)).verified
+    assert not verified(signed(), not_before=(NOW + 2 * SKEW).replace(tzinfo=None)).verified
+    assert not verified(signed(), not_before=datetime.max).verified
 
 
 def test_a_signature_from_the_future_is_refused() -> None:
@@ -147,6 +162,7 @@ def test_somebody_elses_key_does_not_verify_under_a_known_name() -> None:
         (Proof(signer="nobody", signature="AAAA"), "'nobody' is not known"),
         (Proof(signer="ada-laptop", signature=""), "does not belong"),
         (Proof(signer="ada-laptop", signature="no base64 at all"), "does not belong"),
+        (Proof(signer="ada-laptop", signature="ü"), "does not belong"),
         (Proof(signer="ada-laptop", signature=base64.b64encode(bytes(64)).decode()), "does not belong"),
     ],
 )
@@ -157,7 +173,15 @@ def test_what_is_no_signature_is_said(proof: Proof | None, said: str) -> None:
     assert said in found.reason
 
 
-@pytest.mark.parametrize("at", [None, NOW.replace(tzinfo=None)])
+@pytest.mark.parametrize(
+    "at",
+    [
+        None,
+        NOW.replace(tzinfo=None),
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-12))),
+    ],
+)
 def test_a_decision_without_a_time_does_not_verify(at: datetime | None) -> None:
     found = verified(signed().model_copy(update={"at": at}))
 
@@ -185,7 +209,7 @@ def test_the_statement_stays_as_it_is() -> None:
         b"erlmcp-deploy decision v1\n"
         b'{"actor":"ada@example.com","at":"2026-03-01T13:00:00.000000+00:00","comment":"\\u00e9",'
         b'"emergency":false,"gate":null,"id":"1","source":"cli",'
-        b'"subject":"deployment:shop:production:1.0.0","verb":"approve"}'
+        b'"subject":"default/deployment:shop:production:1.0.0","verb":"approve"}'
     )
 
 
@@ -218,6 +242,37 @@ messages = st.builds(
     id=texts.filter(bool),
     emergency=st.booleans(),
 )
+
+
+zones = st.none() | st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+edges = st.sampled_from((datetime.min, datetime.max, NOW.replace(tzinfo=None)))
+times = st.none() | st.builds(lambda time, zone: time.replace(tzinfo=zone), edges | st.datetimes(), zones)
+wild = texts | st.text("=+/ü\x00A ", max_size=90) | st.just(ADA)
+
+
+proofs = st.builds(
+    Proof,
+    signer=st.sampled_from((*SIGNERS, "")) | wild,
+    signature=wild | st.binary(max_size=70).map(lambda raw: base64.b64encode(raw).decode()),
+)
+wild_messages = st.builds(
+    lambda message, **wilder: message.model_copy(update=wilder), messages, actor=wild, at=times, proof=proofs
+)
+
+
+@given(said=wild_messages, subject=wild, verb=st.sampled_from(Verb), begun=times, genuine=st.booleans())
+def test_whatever_a_decision_says_about_itself_there_is_an_answer(
+    said: DecisionMessage, subject: str, verb: Verb, begun: datetime | None, genuine: bool
+) -> None:
+    """An error would be tried again and again, and everybody at the gate would wait behind it."""
+    if genuine and said.at is not None:
+        with contextlib.suppress(ValueError):
+            said = ADAS.sign(subject, verb, said, said.at)
+
+    found = identify(query_of(subject, verb, said, begun), SIGNERS, NOW)
+
+    assert found.verified == (found.reason == "")
+    assert genuine or not found.verified
 
 
 @given(

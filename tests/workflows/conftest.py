@@ -87,6 +87,7 @@ class Shop:
     async def until(
         self, handle: WorkflowHandle[Any, Any], reached: Callable[[DeploymentStatus], bool]
     ) -> DeploymentStatus:
+        """The first status that is so; one that is final ends it, unless that is what is waited for."""
         async with asyncio.timeout(60):
             while not reached(status := await self.status(handle)):
                 assert not status.state.final, status.model_dump_json(indent=1)

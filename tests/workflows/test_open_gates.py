@@ -16,7 +16,7 @@ from domain.approval import (
     ApprovalState,
     ApprovalStatus,
     DecisionMessage,
-    EmergencyPolicy,
+    EarlyDecision,
     Verb,
 )
 from domain.approval_facts import ApprovalFacts
@@ -24,7 +24,7 @@ from domain.audit import AuditEvent
 from domain.evidence import ApprovalEvidence, MergedPullRequest, ReviewApproval
 from domain.identity import Signer
 from domain.notification import Notification, NotificationType
-from domain.signing import SigningKey
+from domain.signing import SigningKey, subject_of
 from tests.workflows.conftest import DEVELOPER, Shop
 
 ADA, BOB, EVE, IDA = (f"{name}@example.com" for name in ("ada", "bob", "eve", "ida"))
@@ -100,9 +100,8 @@ async def test_people_are_reminded_then_it_is_escalated_then_it_expires(shop: Sh
     assert [n.fields["time_left"] for n in told] == ["68h", "48h", "6h"]
     assert set(told[0].people) == {ADA, BOB}
     assert set(told[2].people) == {ADA, BOB, IDA}
-    # And it expired, which its card says too
+    # And it expired
     assert ended.state is ApprovalState.EXPIRED
-    assert shop.world.notices.cards[gate.id][-1].approval.state is ApprovalState.EXPIRED
     assert [e.status for e in gate.audit("approval.closed")] == ["expired"]
 
 
@@ -124,24 +123,30 @@ async def test_who_is_on_call_may_decide_once_it_is_escalated(shop: Shop) -> Non
 
 
 async def test_two_people_break_the_glass_and_everybody_hears_of_it(shop: Shop) -> None:
-    # Given a gate whose people are away, and two who may break the glass
-    emergency = EmergencyPolicy(roles=("sre",), members={"sre": (IDA, EVE)})
-    gate = Gate(shop, BOARD.model_copy(update={"emergency": emergency}))
-    handle = await gate.open()
-    # When one of them does so twice, and without a reason
-    await handle.signal("approve", {"actor": IDA, "emergency": True, "comment": "payments are down"})
-    await handle.signal("approve", {"actor": IDA, "emergency": True, "comment": "still down"})
+    # Given a deployment that waits for its gate
+    shop.configured(approvals={"emergency_roles": ["change_board"]})
+    handle = await shop.start("1.0.0")
+    await shop.until(handle, lambda s: s.approval is not None)
+    # When one breaks the glass twice, and another without a reason
+    await handle.signal("approve", {"actor": ADA, "emergency": True, "comment": "payments are down"})
+    await handle.signal("approve", {"actor": ADA, "emergency": True, "comment": "still down"})
     await handle.signal("approve", {"actor": EVE, "emergency": True})
-    assert (await status(handle)).state is ApprovalState.PENDING
-    # And the other with a reason
+    # And then with one
     await handle.signal("approve", {"actor": EVE, "emergency": True, "comment": "I agree"})
-    ended = await asyncio.wait_for(handle.result(), 30)
-    # Then it is approved, and stands out wherever one looks
-    assert ended.reason == f"BREAK GLASS by {IDA}, {EVE}: payments are down; I agree"
-    assert [e.details["people"] for e in gate.audit("approval.break_glass")] == [[IDA, EVE]]
+    ended = await shop.ended(handle)
+    # Then it goes on, and stands out wherever one looks
+    reason = f"BREAK GLASS by {ADA}, {EVE}: payments are down; I agree"
+    assert (ended.state, ended.approval and ended.approval.reason) == ("Completed", reason)
+    trail = shop.audit(handle.id)
+    assert [e.details["people"] for e in trail if e.event_type == "approval.break_glass"] == [[ADA, EVE]]
+    assert [e.status for e in trail if e.event_type == "approval.approve"] == [
+        "success",
+        "refused",
+        "refused",
+        "success",
+    ]
     loud = [n for n in shop.world.notices.sent if n.type is NotificationType.APPROVAL_BREAK_GLASS]
     assert [n.fields["reason"] for n in loud] == ["payments are down; I agree"]
-    assert [e.status for e in gate.audit("approval.approve")] == ["success", "refused", "refused", "success"]
 
 
 async def test_only_signed_decisions_count_where_identities_are_verified(shop: Shop) -> None:
@@ -155,7 +160,7 @@ async def test_only_signed_decisions_count_where_identities_are_verified(shop: S
     policy = BOARD.model_copy(update={"require_verified": True, "min_approvals": 2})
     gate = Gate(shop, policy, begun=now)
     handle = await gate.open()
-    subject = gate.request.deployment_id
+    subject = subject_of(shop.client.namespace, gate.request.deployment_id)
     # When Ada approves unsigned, and somebody with her key in Bob's name, and she by a signature of last week
     await handle.signal("approve", {"actor": ADA})
     await handle.signal("approve", adas.sign(subject, Verb.APPROVE, DecisionMessage(actor=BOB), now))
@@ -234,6 +239,7 @@ async def test_a_reviewed_pull_request_is_an_approval(shop: Shop) -> None:
         number=7, url="https://github.example.com/shop/pull/7", title="Faster", authors=(), approvals=reviews
     )
     shop.world.git_host.evidence[shop.name] = ApprovalEvidence(pull_request=found, reason="2 approvals")
+    shop.configured(approvals={"evidence": True})
     # When it is deployed by the event of its merge
     ended = await shop.ended(await shop.start("1.0.0", approval="automatic"))
     # Then nobody is asked again, and the trail says whose word it was
@@ -245,6 +251,26 @@ async def test_a_reviewed_pull_request_is_an_approval(shop: Shop) -> None:
     ]
     trail = shop.audit(f"deployment:{shop.name}:production:1.0.0")
     assert [e.details["pull_request"]["number"] for e in trail if e.event_type == "approval.evidence"] == [7]
+
+
+async def test_a_reviewer_may_merge_too(shop: Shop) -> None:
+    # Given a pull request that the tech lead has reviewed and merged, which asks for its deployment
+    review = ReviewApproval(
+        login="bob",
+        person=BOB,
+        submitted_at=datetime(2026, 11, 23, 12, tzinfo=UTC),
+        url="https://github.example.com/shop/pull/8#review",
+    )
+    found = MergedPullRequest(
+        number=8, url="https://github.example.com/shop/pull/8", title="Safer", authors=(), approvals=(review,)
+    )
+    shop.world.git_host.evidence[shop.name] = ApprovalEvidence(pull_request=found, reason="1 approval")
+    handle = await shop.start("1.0.0", environment="staging", approval="automatic", actor=BOB)
+    # Then the review counts, although the same person may not approve by hand what they ask for
+    waiting = await shop.until(handle, lambda s: s.approval is not None and s.approval.state != "pending")
+    assert waiting.approval is not None
+    assert waiting.approval.reason == f"approved by {BOB}"
+    await handle.terminate()
 
 
 async def test_without_a_review_people_are_asked(shop: Shop) -> None:
@@ -270,3 +296,123 @@ async def test_the_card_follows_the_approval(shop: Shop) -> None:
     assert cards[0].facts.commit is not None
     assert [g.name for g in cards[0].facts.gates] == ["compile", "test", "security", "performance"]
     assert cards[-1].approval.state is ApprovalState.APPROVED
+
+
+async def test_who_starts_a_deployment_does_not_choose_what_approves_it(shop: Shop) -> None:
+    # Given production, which takes no reviews for approvals
+    handle = await shop.start("1.0.0", approval="automatic")
+    await shop.until(handle, lambda s: s.approval is not None)
+    await shop.approve(handle)
+    await shop.ended(handle)
+    # Then nobody has even looked for them
+    assert not [e for e in shop.audit(handle.id) if e.event_type == "approval.evidence"]
+
+
+async def test_only_the_gate_itself_ends_it(shop: Shop) -> None:
+    # Given a deployment at its gate
+    handle = await shop.start("1.0.0")
+    waiting = await shop.until(handle, lambda s: s.approval is not None)
+    assert waiting.approval is not None
+    # When somebody signals that it was approved
+    forged = waiting.approval.model_copy(update={"state": ApprovalState.APPROVED, "revision": 9})
+    await handle.signal("approval_changed", forged)
+    await handle.signal("reject", {"actor": ADA, "comment": "not today"})
+    # Then the gate's own end counts
+    ended = await shop.ended(handle)
+    assert (ended.state, ended.reason) == ("Rejected", f"rejected by {ADA}: not today")
+
+
+async def test_an_abort_does_not_wait_for_slack(shop: Shop) -> None:
+    # Given a deployment at its gate, and Slack that takes nothing
+    shop.world.notices.down.add(shop.name)
+    handle = await shop.start("1.0.0")
+    await shop.until(handle, lambda s: s.approval is not None)
+    # When it is aborted
+    await handle.signal("abort", {"actor": ADA})
+    # Then it has failed while Slack is still down
+    failed = await shop.until(handle, lambda s: s.state == "Failed")
+    assert failed.approval is not None
+    assert failed.approval.reason == "cancelled with its deployment"
+    shop.world.notices.down.discard(shop.name)
+    await shop.ended(handle)
+
+
+async def test_an_approval_does_not_wait_for_slack(shop: Shop) -> None:
+    shop.world.notices.down.add(shop.name)
+    handle = await shop.start("1.0.0")
+    await shop.until(handle, lambda s: s.approval is not None)
+    await shop.approve(handle)
+    await shop.until(handle, lambda s: s.state == "Completed")
+    # And when Slack is back, it shows how the gate ended
+    shop.world.notices.down.discard(shop.name)
+    await shop.ended(handle)
+    cards = shop.world.notices.cards[f"approval:{shop.name}:production:1.0.0:manual_approval"]
+    assert cards[-1].approval.state is ApprovalState.APPROVED
+
+
+async def test_words_too_long_are_refused_and_wedge_nothing(shop: Shop) -> None:
+    handle = await shop.start("1.0.0")
+    for _ in range(3):
+        await handle.signal("approve", {"actor": ADA, "comment": "x" * 800_000})
+    await shop.until(handle, lambda s: s.approval is not None)
+    gate = shop.child("approval", "1.0.0", "manual_approval")
+    await gate.signal("comment", {"actor": "stranger@example.com", "comment": "y" * 1_900_000})
+    await gate.signal("reject", {"actor": BOB, "comment": "no"})
+    ended = await shop.ended(handle)
+    assert ended.reason == f"rejected by {BOB}: no"
+    refused = [e for e in shop.audit(handle.id) if e.status == "refused"]
+    assert len(refused) == 4
+    assert all("shorten it" in e.reason for e in refused)
+
+
+async def test_an_id_cannot_be_used_up_by_somebody_else(shop: Shop) -> None:
+    # Given a stranger who knows the id that Ada's decision will have
+    gate = Gate(shop, BOARD)
+    handle = await gate.open()
+    await handle.signal("reject", {"actor": EVE, "id": "ada-1"})
+    # When she sends it, it counts
+    await handle.signal("reject", {"actor": ADA, "id": "ada-1", "comment": "broken"})
+    ended = await asyncio.wait_for(handle.result(), 30)
+    assert ended.reason == f"rejected by {ADA}: broken"
+
+
+async def test_a_refusal_sent_again_is_refused_again(shop: Shop) -> None:
+    gate = Gate(shop, BOARD)
+    handle = await gate.open()
+    for _ in range(2):
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await handle.execute_update("decide", {"decision": "approve", "actor": EVE, "id": "once"})
+        assert "holds none of the roles" in str(refused.value.cause)
+    await handle.signal("reject", {"actor": ADA})
+    await asyncio.wait_for(handle.result(), 30)
+    # Judged once: the trail has it once
+    assert len(gate.audit("approval.approve")) == 1
+
+
+async def test_early_words_come_first_and_none_is_lost(shop: Shop) -> None:
+    # Given an early rejection, and an approval that reaches the gate as it opens
+    gate = Gate(shop, BOARD)
+    early = EarlyDecision(
+        verb=Verb.REJECT, message=DecisionMessage(actor=BOB, comment="no"), at=datetime.now(UTC)
+    )
+    gate.request = gate.request.model_copy(update={"early": (early,)})
+    handle = await shop.client.start_workflow(
+        "ApprovalWorkflow",
+        gate.request,
+        id=gate.id,
+        task_queue="deployments",
+        result_type=ApprovalStatus,
+        start_signal="approve",
+        start_signal_args=[{"actor": ADA}],
+    )
+    # Then the rejection counts
+    ended = await asyncio.wait_for(handle.result(), 30)
+    assert ended.reason == f"rejected by {BOB}: no"
+
+
+async def test_a_word_for_a_gate_that_never_opens_is_in_the_trail(shop: Shop) -> None:
+    handle = await shop.start("1.0.0", environment="dev")
+    await handle.signal("reject", {"actor": ADA, "comment": "wait"})
+    await shop.ended(handle)
+    refused = [e for e in shop.audit(handle.id) if e.event_type == "approval.reject"]
+    assert [e.reason for e in refused] == ["no gate has asked for it"]

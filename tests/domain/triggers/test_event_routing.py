@@ -499,11 +499,15 @@ def test_a_schedule_without_a_commit_is_refused() -> None:
     assert (route.outcome, route.validation) == ("refuse", None)
 
 
-def test_dependency_updates_are_left_to_their_schedule() -> None:
+def test_dependency_updates_are_started_by_their_schedule_and_by_no_event_of_the_host() -> None:
     (route,) = routes(schedule("0 6 * * 1"), configuration())
 
-    assert route.outcome is RouteOutcome.IGNORE
-    assert "started by their schedule" in route.reason
+    assert route.outcome is RouteOutcome.START
+    assert route.dependency_update is not None
+    assert route.dependency_update.application == "erlmcp"
+
+    on_push = rule(trigger={"event": "push"}, action="dependency_update")
+    assert "started by their schedule" in ignored(push("main"), **on_push)
 
 
 def test_a_schedule_nobody_knows_starts_nothing() -> None:
@@ -546,6 +550,58 @@ def test_a_named_project_counts_instead_of_the_repository() -> None:
 
     assert concerned(settings, "acme/shop") == ["shop"]
     assert concerned(settings, "acme/mirror") == [None]
+
+
+MIRROR = {"repository": "https://git.example.com/mirrors/shop.git"}
+
+
+@pytest.mark.parametrize(
+    "happened",
+    [
+        push("main", repository__full_name="acme/shop"),
+        tag("v3.0.0", repository__full_name="acme/shop"),
+        pull_request(
+            "opened",
+            repository__full_name="acme/shop",
+            pull_request__head__repo__full_name="acme/shop",
+        ),
+    ],
+    ids=["push", "tag", "pull request"],
+)
+def test_a_single_application_takes_the_commits_of_any_repository(happened: HostEvent) -> None:
+    """It may be cloned from a mirror; a commit that is not in the mirror ends at its checkout."""
+    (route,) = routes(happened, applications(shop=MIRROR))
+
+    assert (route.outcome, route.application) == (RouteOutcome.START, "shop")
+
+
+@pytest.mark.parametrize(
+    "happened",
+    [
+        event(
+            "github_workflow_dispatch",
+            repository__full_name="evil/other",
+            inputs={"environment": "production", "version": "9.9.9"},
+        ),
+        tag("v9.9.9", repository__full_name="evil/other", head_commit=None),
+    ],
+    ids=["dispatch", "tag"],
+)
+def test_without_a_commit_another_project_deploys_nothing(happened: HostEvent) -> None:
+    """What it asks for would be found in our own repository."""
+    assert not happened.event.commit_sha
+    (route,) = routes(happened, applications(shop=MIRROR))
+
+    assert (route.outcome, route.deployment) == (RouteOutcome.IGNORE, None)
+    assert route.reason == (
+        "repository evil/other names no commit, and is not known to be that of shop (mirrors/shop); "
+        "if it is, write applications.shop.project: evil/other"
+    )
+
+    named = applications(shop={**MIRROR, "project": "evil/other"})
+    assert [r.application for r in routes(happened, named)] == ["shop"]
+    local = applications(shop={"repository": "/srv/shop.git"})
+    assert [r.application for r in routes(happened, local)] == ["shop"]
 
 
 def test_a_single_application_with_a_local_repository_takes_every_event() -> None:

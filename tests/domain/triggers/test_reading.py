@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from domain.triggers import EventIgnoredError, EventUnusableError
+from domain.triggers import EventIgnoredError, EventUnusableError, RouteOutcome
 from domain.triggers.github import read_github
 from domain.triggers.gitlab import read_gitlab
 from domain.triggers.routing import routes
-from tests.domain.triggers.events import NAMES, RECEIVED, configuration, event, payload, read
+from domain.validation import Claim
+from tests.domain.triggers.events import NAMES, RECEIVED, configuration, event, only, payload, read, routed
 
 READERS = {"github": read_github, "gitlab": read_gitlab}
 HEADERS = [
@@ -202,6 +204,79 @@ def test_what_comes_with_the_request_is_kept_short_and_does_not_pass_for_ours() 
 
     assert len(record.metadata["user_agent"]) == 512
     assert record.metadata["host"] == "github"
+
+
+# When
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "written", "happened"),
+    [
+        ("github_pull_request_synchronize", "pull_request", "2026-02-02T11:58:00Z", "11:58"),
+        ("github_pull_request_synchronize", "pull_request", "2026-02-02T12:58:00+01:00", "11:58"),
+        ("gitlab_pull_request_create", "object_attributes", "2026-02-02 11:58:00 UTC", "11:58"),
+        ("gitlab_pull_request_create", "object_attributes", "2026-02-02T11:58:00Z", "11:58"),
+        ("gitlab_pull_request_create", "object_attributes", "2026-02-02T11:58:00.123Z", "11:58"),
+        ("gitlab_pull_request_create", "object_attributes", "2026-02-02 12:58:00 +0100", "11:58"),
+        # Clocks differ a little; a time that is yet to come would make every later event an old one.
+        ("github_pull_request_synchronize", "pull_request", "2026-02-02T12:05:00Z", "12:05"),
+        ("github_pull_request_synchronize", "pull_request", "2026-02-02T12:05:01Z", "12:00"),
+        ("github_pull_request_synchronize", "pull_request", "9999-12-31T23:59:59-12:00", "12:00"),
+        # Nobody knows when.
+        ("github_pull_request_synchronize", "pull_request", "0001-01-01T00:00:00+14:00", "12:00"),
+        ("github_pull_request_synchronize", "pull_request", "2026-02-02T11:58:00", "12:00"),
+        ("github_pull_request_synchronize", "pull_request", "2026-02-02", "12:00"),
+        ("github_pull_request_synchronize", "pull_request", "yesterday", "12:00"),
+        ("github_pull_request_synchronize", "pull_request", "2026-02-02T11:58:00Z" + " " * 4000, "12:00"),
+        ("github_pull_request_synchronize", "pull_request", 1769990400, "12:00"),
+        ("github_pull_request_synchronize", "pull_request", None, "12:00"),
+        ("gitlab_pull_request_create", "object_attributes", {"at": 1}, "12:00"),
+    ],
+)
+def test_a_pull_requests_event_happened_when_its_host_says(
+    name: str, place: str, written: object, happened: str
+) -> None:
+    record = event(name, **{f"{place}__updated_at": written}).event
+
+    assert f"{record.timestamp:%H:%M}" == happened
+    assert record.timestamp.utcoffset() == timedelta(0)
+    assert record.metadata["received"] == RECEIVED.isoformat()
+
+
+def test_of_two_commits_of_a_pull_request_the_newer_stays_newer_when_the_older_is_delivered_again() -> None:
+    """The host sends the older event again, after the newer one, because we were not there at first."""
+
+    def claimed(commit: str, updated: str, received: datetime) -> Claim:
+        body = payload(
+            "github_pull_request_synchronize",
+            pull_request__head__sha=commit * 40,
+            pull_request__base__ref="main",
+            pull_request__updated_at=updated,
+        )
+        happened = read_github("pull_request", body, delivery=commit, received=received)
+        validation = only(routed(happened), RouteOutcome.START).validation
+        assert validation is not None
+        assert validation.event is not None
+        assert validation.pull_request is not None
+        return Claim(
+            validation_id=validation.validation_id,
+            application=validation.application,
+            project=validation.project,
+            pull_request=validation.pull_request,
+            asked_at=validation.event.timestamp,
+            started_at=received,
+        )
+
+    newer = claimed("b", "2026-02-02T11:58:00Z", RECEIVED)
+    older = claimed("a", "2026-02-02T11:57:00Z", RECEIVED + timedelta(minutes=30))
+
+    assert older.rivals(newer)
+    assert newer.newer_than(older)
+    assert not older.newer_than(newer)
+
+
+def test_a_push_happened_when_it_was_received() -> None:
+    assert event("github_push_master_commit").event.timestamp == RECEIVED
 
 
 def test_links_that_are_none_are_left_out() -> None:
