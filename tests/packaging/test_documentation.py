@@ -38,8 +38,10 @@ def test_what_is_shown_can_be_used(place: str, snippet: str) -> None:
     elif "metrics" in keys:
         WatchPolicy.model_validate({"subject": place, **YAML(typ="safe", pure=True).load(snippet)})
     else:
-        # of Kubernetes (proved by tests/activities/kubernetes/test_documented_roles.py) or Prometheus
-        assert keys & {"apiVersion", "relabel_configs"}, f"{place} is neither of ours nor of theirs"
+        # of Kubernetes (proved by tests/activities/kubernetes/test_documented_roles.py), Prometheus,
+        # Alertmanager or Slack
+        theirs = {"apiVersion", "relabel_configs", "receivers", "display_information"}
+        assert keys & theirs, f"{place} is neither of ours nor of theirs"
 
 
 def anchors(page: Path) -> set[str]:
