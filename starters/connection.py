@@ -14,15 +14,16 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from typing import ParamSpec
-from urllib.parse import quote, urlsplit
 
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfigProfile
 from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 
+from domain import temporal_ui
 from starters.errors import CommandError, ExitCode, usage_error
-from workflows.conversion import data_converter
+from workflows.confidentiality import UnreadablePayloadError
+from workflows.conversion import data_converter_for
 
 DEPLOYMENTS_QUEUE = "deployments"
 DEFAULT_ADDRESS = "localhost:7233"
@@ -69,11 +70,15 @@ def server_address() -> str:
 
 
 async def connect() -> Client:
-    """A client with the product's data converter.
+    """A client with the product's data converter, which encrypts if the environment has keys.
 
     Raises:
         CommandError: the server does not answer, or the settings cannot be read.
     """
+    try:
+        converter = data_converter_for(os.environ)
+    except ValueError as error:
+        raise usage_error(str(error)) from None
     try:
         settings = profile().to_client_connect_config()
         settings.setdefault("target_host", DEFAULT_ADDRESS)
@@ -86,7 +91,7 @@ async def connect() -> Client:
     try:
         return await Client.connect(
             **settings,
-            data_converter=data_converter,
+            data_converter=converter,
             connect_timeout=CONNECT_TIMEOUT,
             retry_config=RetryConfig(max_elapsed_time_millis=4000),
             runtime=quiet_runtime(),
@@ -111,17 +116,21 @@ def unreachable(reason: str) -> CommandError:
 
 
 def _first_cause(text: str) -> str:
+    # With TLS 1.3 a client hears that its certificate is not accepted after the handshake, if at all.
+    closed = "it closes the connection at once, as it does if it wants a client certificate, or another one"
     # The core's errors are nested debug output; people need the words of the operating system.
     known = {
         "Connection refused": "connection refused",
         "dns error": "the name cannot be resolved",
         "timed out": f"no connection within {CONNECT_TIMEOUT.total_seconds():g} s",
+        "Timeout expired": f"no connection within {CONNECT_TIMEOUT.total_seconds():g} s",
         "deadline has elapsed": f"no connection within {CONNECT_TIMEOUT.total_seconds():g} s",
         "InvalidCertificate": "its TLS certificate is not trusted",
         "UnknownIssuer": "its TLS certificate is not trusted",
         "Unauthenticated": "the API key or certificate is not accepted",
         "invalid target URL": "the address is no host:port",
         "Unimplemented": "what answers there is no Temporal server",
+        "hyper::Error": closed,
     }
     return next((words for mark, words in known.items() if mark.lower() in text.lower()), text[:200])
 
@@ -164,6 +173,8 @@ def command(function: Callable[P, Coroutine[object, object, None]]) -> Callable[
             asyncio.run(guarded(*args, **kwargs))
         except RPCError as error:
             raise explain_rpc(error) from None
+        except UnreadablePayloadError as error:
+            raise CommandError(str(error)) from None
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise CommandError("interrupted", exit_code=ExitCode.INTERRUPTED) from None
 
@@ -175,18 +186,5 @@ def workflow_url(client_namespace: str, workflow_id: str, run_id: str | None = N
 
     TEMPORAL_UI_URL names it; the development server's and Temporal Cloud's are derived.
     """
-    base = os.environ.get("TEMPORAL_UI_URL", "").strip().rstrip("/") or _derived_ui(server_address())
-    if not base:
-        return None
-    page = f"{base}/namespaces/{quote(client_namespace, safe='')}/workflows/{quote(workflow_id, safe='')}"
-    return page if run_id is None else f"{page}/{quote(run_id, safe='')}"
-
-
-def _derived_ui(address: str) -> str | None:
-    parts = urlsplit(f"//{address}")
-    host, port = parts.hostname or "", parts.port
-    if host in ("localhost", "127.0.0.1", "::1") and port is not None:
-        return f"http://localhost:{port + 1000}"
-    if host.endswith((".tmprl.cloud", ".api.temporal.io")):
-        return "https://cloud.temporal.io"
-    return None
+    ui = os.environ.get(temporal_ui.VARIABLE)
+    return temporal_ui.workflow_page(ui, server_address(), client_namespace, workflow_id, run_id)

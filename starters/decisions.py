@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from datetime import UTC, datetime
 from typing import Annotated
@@ -15,6 +16,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from domain.approval import ApprovalState, ApprovalStatus, DecisionMessage, DecisionRequest, Verb
 from domain.deployment import DeploymentStatus
+from domain.signing import SigningKey, subject_of
 from starters.connection import command
 from starters.errors import CommandError, usage_error
 from starters.finding import Where, connect_to, describe, read_status, running
@@ -42,6 +44,13 @@ GateOption = Annotated[
 CommentOption = Annotated[
     str, typer.Option("--comment", "-m", show_default=False, help="Why; kept with the decision.")
 ]
+BreakGlassOption = Annotated[
+    bool,
+    typer.Option(
+        "--break-glass",
+        help="An emergency: count towards the gate's emergency approval, in place of its rules. Say why.",
+    ),
+]
 
 
 @command
@@ -53,6 +62,7 @@ async def approve(
     gate: GateOption = None,
     actor: ActorOption = None,
     comment: CommentOption = "",
+    break_glass: BreakGlassOption = False,
     application: ApplicationOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -60,8 +70,13 @@ async def approve(
 
     Before the gate opens the approval is kept for it. A refusal is told at once, with exit code 1.
     """
+    if break_glass and not comment.strip():
+        raise usage_error(
+            "comment is missing: breaking the glass needs a reason", remedy='give --comment "…"'
+        )
     where = Where(environment, version, application, workflow_id)
-    await _decide(Verb.APPROVE, where, gate=gate, actor=actor, comment=comment, as_json=as_json)
+    message = DecisionMessage(comment=comment, gate=gate, emergency=break_glass)
+    await _decide(Verb.APPROVE, where, message, actor=actor, as_json=as_json)
 
 
 @command
@@ -78,7 +93,8 @@ async def reject(
 ) -> None:
     """Reject a deployment at its approval gate; one rejection ends it."""
     where = Where(environment, version, application, workflow_id)
-    await _decide(Verb.REJECT, where, gate=gate, actor=actor, comment=comment, as_json=as_json)
+    message = DecisionMessage(comment=comment, gate=gate)
+    await _decide(Verb.REJECT, where, message, actor=actor, as_json=as_json)
 
 
 @command
@@ -97,18 +113,25 @@ async def comment(
     if not comment:
         raise usage_error("comment is missing", remedy='give --comment "…"')
     where = Where(environment, version, application, workflow_id)
-    await _decide(Verb.COMMENT, where, gate=gate, actor=actor, comment=comment, as_json=as_json)
+    message = DecisionMessage(comment=comment, gate=gate)
+    await _decide(Verb.COMMENT, where, message, actor=actor, as_json=as_json)
 
 
 async def _decide(
-    verb: Verb, where: Where, *, gate: str | None, actor: str | None, comment: str, as_json: bool
+    verb: Verb, where: Where, message: DecisionMessage, *, actor: str | None, as_json: bool
 ) -> None:
-    person = require_actor(actor)
+    person, key = require_actor(actor), _signing_key()
+    gate = message.gate
     if gate is None and where.workflow_id is not None:
         gate = gate_of(where.workflow_id)
     screen = Screen(as_json=as_json)
     client, target = await connect_to(where)
-    message = DecisionMessage(actor=person, comment=comment, source="cli", gate=gate, id=str(uuid.uuid4()))
+    message = message.model_copy(
+        update={"actor": person, "source": "cli", "gate": gate, "id": str(uuid.uuid4())}
+    )
+    if key is not None:
+        subject = subject_of(client.namespace, target.id_of("deployment"))
+        message = key.sign(subject, verb, message, datetime.now(UTC))
     approval_id, answering = await _open_approval(client, target, gate)
     if approval_id is None:
         await _decide_early(client, screen, target, verb, message)
@@ -119,6 +142,13 @@ async def _decide(
     status = await _ask(client, approval_id, DecisionRequest(decision=verb, **message.model_dump()))
     screen.document({"outcome": "counted", "approval": status.model_dump(mode="json")})
     screen.show(_counted(verb, status), approval_view(status, datetime.now(UTC)))
+
+
+def _signing_key() -> SigningKey | None:
+    try:
+        return SigningKey.from_environment(os.environ)
+    except ValueError as error:
+        raise usage_error(str(error)) from None
 
 
 async def _open_approval(client: Client, target: Target, gate: str | None) -> tuple[str | None, bool]:
@@ -170,15 +200,21 @@ async def _ask(client: Client, approval_id: str, request: DecisionRequest) -> Ap
             raise _unanswered(approval_id)
         return decode(ApprovalStatus, asking.result())
     except WorkflowUpdateFailedError as error:
-        cause = error.cause
-        reason = cause.message if isinstance(cause, FailureError) else str(cause)
-        raise CommandError(f"refused: {reason}") from None
+        raise CommandError(f"refused: {_reason(error)}") from None
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
             raise
         raise CommandError(f"refused: the approval {approval_id} has just been closed") from None
     finally:
         asking.cancel()
+
+
+def _reason(error: WorkflowUpdateFailedError) -> str:
+    """The first cause: what stands around it tells only where it came from."""
+    cause: BaseException = error.cause
+    while isinstance(cause, FailureError) and isinstance(cause.cause, FailureError):
+        cause = cause.cause
+    return cause.message if isinstance(cause, FailureError) else str(cause)
 
 
 def _unanswered(approval_id: str) -> CommandError:

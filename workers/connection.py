@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
@@ -10,7 +11,7 @@ from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError
 
-from workflows.conversion import data_converter
+from workflows.conversion import data_converter_for
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +31,20 @@ class MissingSearchAttributesError(Exception):
 
 
 async def connect() -> Client:
-    """A client by the TEMPORAL_* variables and profiles that the stock CLI reads too."""
-    options = ClientConfig.load_client_connect_config()
+    """A client by the TEMPORAL_* variables and profiles that the stock CLI reads too.
+
+    Payloads are encrypted if the environment has keys.
+
+    Raises:
+        RuntimeError: the settings cannot be used, or the server does not answer.
+    """
+    try:
+        converter = data_converter_for(os.environ)
+        options = ClientConfig.load_client_connect_config()
+    except (ValueError, OSError, RuntimeError) as error:
+        raise RuntimeError(f"the connection to Temporal cannot be set up: {error}") from error
     options.setdefault("target_host", "localhost:7233")
-    return await Client.connect(**options, data_converter=data_converter)
+    return await Client.connect(**options, data_converter=converter)
 
 
 async def ensure_search_attributes(client: Client) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from domain.approval import Verb
 from domain.identity import SIGNING_KEY, Signer
-from domain.signing import SigningKey, identify, query_of
+from domain.signing import SigningKey, identify, query_of, subject_of
 from sandbox.processes import free_port
 from tests.starters.slack.conftest import ANNA, BERT, GUEST, HIDDEN, Office, Open
 from tests.starters.world import ADA, BOB
@@ -150,7 +150,7 @@ async def test_decisions_are_signed_with_the_receivers_key(open_office: Open) ->
     await office.slack.click(card, "approval_approve", user=ANNA)
 
     [(_, message)] = await approval.decisions()
-    subject = f"deployment:{office.application}:production:3.0.0"
+    subject = subject_of("default", f"deployment:{office.application}:production:3.0.0")
     signers = {"receiver": Signer(public_key=key.public_key, speaks_for=("*",))}
     assert identify(query_of(subject, Verb.APPROVE, message, None), signers).verified
     forged = message.model_copy(update={"actor": BOB})
