@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from domain.durations import Duration
 from domain.model import Model
-
-
-def _in_utc(time: datetime) -> datetime:
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
-
-
-Time = Annotated[datetime, AfterValidator(_in_utc)]
+from domain.times import Time
 
 
 class Requirement(StrEnum):
@@ -65,7 +59,7 @@ class ApprovalSettings(Model):
         exclude: who may not approve: the requester, and the authors of the commits.
         reminders: after how long people are reminded; those after the gate's time are never sent.
         escalate_before: how long before the gate expires it is escalated: on-call people may decide too.
-        evidence: reviews of a merged pull request count as approvals; by default everywhere but in production.
+        evidence: reviews of a merged pull request count as approvals; by default not in production.
         emergency_roles: who may break the glass; none means nobody.
         emergency_people: how many of them it takes.
     """

@@ -5,22 +5,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
-
-from pydantic import AfterValidator
 
 from domain.model import Message, Model
+from domain.times import Time
 from domain.version import commit_prefix, is_newer
-
-
-def _in_utc(time: datetime) -> datetime:
-    """A time that names no zone is taken as UTC: a signal that is refused would vanish without a word."""
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
-
-
-Time = Annotated[datetime, AfterValidator(_in_utc)]
 
 HISTORY_LIMIT = 50
 """Deployments an environment remembers; the audit trail keeps them all."""

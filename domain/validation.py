@@ -14,6 +14,7 @@ from domain.deployment import Actor, Built, Commit, Name
 from domain.events import DeploymentEvent
 from domain.gates import GateDefinition, GateOutcome, GateResult
 from domain.model import Message, Model
+from domain.times import Time
 from domain.version import commit_version
 
 _HEADS = re.compile(r"^refs/(?:heads|tags)/")
@@ -154,8 +155,8 @@ class Claim(Model):
     application: str
     project: str | None
     pull_request: int
-    asked_at: datetime
-    started_at: datetime
+    asked_at: Time
+    started_at: Time
 
     def rivals(self, other: Claim) -> bool:
         """Whether both are of the same pull request."""

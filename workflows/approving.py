@@ -108,9 +108,8 @@ async def find_evidence(
                 comment=f"approved pull request #{found.number}: {review.url}",
                 source="github",
                 gate=policy.gate,
-                id=f"github:{review.url}",
+                id=f"github:{found.number}:{review.login}",
             ),
-            at=review.submitted_at,
             evidence=True,
         )
         for review in found.approvals

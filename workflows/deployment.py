@@ -891,7 +891,7 @@ class DeploymentWorkflow:
             refused = f"the approval is closed: it was {approval.state}"
         elif self._approval is None or self._early:
             if len(self._early) < EARLY_LIMIT:
-                self._early.append(EarlyDecision(verb=verb, message=message, at=workflow.now()))
+                self._early.append(EarlyDecision(verb=verb, message=message))
             else:
                 refused = f"{EARLY_LIMIT} decisions wait for the gate already; decide when it is open"
         elif not await self._children.pass_on(self._approval, str(verb), message):

@@ -392,9 +392,7 @@ async def test_a_refusal_sent_again_is_refused_again(shop: Shop) -> None:
 async def test_early_words_come_first_and_none_is_lost(shop: Shop) -> None:
     # Given an early rejection, and an approval that reaches the gate as it opens
     gate = Gate(shop, BOARD)
-    early = EarlyDecision(
-        verb=Verb.REJECT, message=DecisionMessage(actor=BOB, comment="no"), at=datetime.now(UTC)
-    )
+    early = EarlyDecision(verb=Verb.REJECT, message=DecisionMessage(actor=BOB, comment="no"))
     gate.request = gate.request.model_copy(update={"early": (early,)})
     handle = await shop.client.start_workflow(
         "ApprovalWorkflow",
