@@ -290,12 +290,12 @@ class World:
             return self.data_dir / "rebar3"
         return cache if os.access(cache, os.W_OK) else self.data_dir / "rebar3"
 
-    async def start_worker(self, *, wait: bool = True) -> None:
+    async def start_worker(self, *, wait: bool = True, log_level: str = "INFO") -> None:
         """Start the worker process, and wait until it works."""
         log = self.data_dir / "worker.log"
         before = log.read_text().count("working on") if log.exists() else 0
         self.worker = await SupervisedProcess.start(
-            [sys.executable, "-m", "workers"],
+            [sys.executable, "-m", "workers", "--log-level", log_level],
             name="worker",
             log_file=log,
             env=self.environment(),
@@ -304,7 +304,7 @@ class World:
         if wait:
             await self.worker.wait_until(lambda: _says(log, before), timeout=60)
 
-    async def start_receiver(self, **variables: str) -> str:
+    async def start_receiver(self, *, log_level: str = "INFO", **variables: str) -> str:
         """Start the webhook receiver, a process of its own, and let Slack's people reach it; its address.
 
         Args:
@@ -313,9 +313,10 @@ class World:
         if not self.receiver_url:  # it comes back where it was
             self.receiver_url = f"http://127.0.0.1:{free_port()}"
         kept = {k: v for k, v in self.environment().items() if k != "KUBECONFIG"}
+        port = self.receiver_url.rpartition(":")[2]
         own = {**RECEIVER_SECRETS, SIGNING_KEY: self.receiver_key.environment_value}
         self.receiver = await SupervisedProcess.start(
-            [sys.executable, "-m", "starters", "serve", "--port", self.receiver_url.rpartition(":")[2]],
+            [sys.executable, "-m", "starters", "serve", "--port", port, "--log-level", log_level],
             name="receiver",
             log_file=self.data_dir / "receiver.log",
             env=own | kept | variables,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from sandbox.kubernetes.control_plane import ControlPlane
 from sandbox.kubernetes.fault_proxy import FaultProxy
 from sandbox.world import World
 from tests.end_to_end.story import QUICK, Story
-from workflows.conversion import data_converter
+from workflows.conversion import data_converter_for
 
 _numbers = itertools.count(1)
 
@@ -29,17 +28,20 @@ def cluster(control_plane: ControlPlane) -> Kubernetes:
     return Kubernetes("real", control_plane.kubeconfig_path, "the real control plane")
 
 
-@pytest.fixture
-def start_story(cluster: Kubernetes, control_plane: ControlPlane, tmp_path: Path) -> StartStory:
+@pytest.fixture(scope="session")
+def start_story(
+    cluster: Kubernetes, control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> StartStory:
     """Begin a story: a fresh world on the shared API server, with a running worker."""
 
     @asynccontextmanager
     async def start(*, worker: bool = True, **options: Any) -> AsyncIterator[Story]:
         number = next(_numbers)
-        proxied = FaultProxy.start(control_plane.access, tmp_path / f"proxy-{number}")
+        home = tmp_path_factory.mktemp("story")
+        proxied = FaultProxy.start(control_plane.access, home / "proxy")
         async with proxied as proxy:
             world = World.start(
-                tmp_path / f"world-{number}",
+                home / "world",
                 **{
                     "times": QUICK,
                     "kubernetes": cluster,
@@ -51,7 +53,8 @@ def start_story(cluster: Kubernetes, control_plane: ControlPlane, tmp_path: Path
             async with world as entered:
                 if worker:
                     await entered.start_worker()
-                client = await Client.connect(entered.temporal.address, data_converter=data_converter)
+                converter = data_converter_for(entered.environment())
+                client = await Client.connect(entered.temporal.address, data_converter=converter)
                 yield Story(entered, client, proxy)
 
     return start

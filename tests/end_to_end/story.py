@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Replayer
 
@@ -20,9 +21,8 @@ from domain.audit import AuditEvent
 from domain.deployment import DeploymentState, DeploymentStatus
 from sandbox.configuration import APPLICATION, APPROVER, Times
 from sandbox.kubernetes.fault_proxy import FaultProxy
-from sandbox.world import World
+from sandbox.world import CHECKOUT, World
 from workers.composition import WORKFLOWS, workflow_runner
-from workflows.conversion import data_converter
 
 QUICK = Times(
     canary_step="2s",
@@ -32,6 +32,13 @@ QUICK = Times(
     soak="2s",
     progress_deadline="30s",
 )
+
+
+class Ran(NamedTuple):
+    """A command that has ended."""
+
+    code: int | None
+    output: str
 
 
 @dataclass
@@ -85,6 +92,15 @@ class Story:
                 raise AssertionError(f"never came: {status.model_dump_json(indent=1)}")
             await asyncio.sleep(every)
 
+    async def settled(self, *workflow_ids: str) -> None:
+        """Wait until none of them has anything under way that a dying worker would hold up."""
+        for workflow_id in workflow_ids:
+            while (await self._described(workflow_id)).pending_activities:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.05)
+
+    async def _described(self, workflow_id: str) -> DescribeWorkflowExecutionResponse:
+        return (await self.client.get_workflow_handle(workflow_id).describe()).raw_description
+
     async def approve(self, handle: WorkflowHandle[Any, Any], actor: str = APPROVER) -> None:
         await handle.signal("approve", {"actor": actor, "comment": "go ahead"})
 
@@ -131,10 +147,28 @@ class Story:
         assert process.returncode == 0, output.decode()
         return output.decode()
 
+    async def erlmcp_deploy(self, *arguments: str, **variables: str) -> Ran:
+        """The product's command line, a process of its own."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "starters",
+            *arguments,
+            env=self.world.environment() | variables,
+            cwd=CHECKOUT,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        return Ran(process.returncode, output.decode())
+
     async def replay_all(self) -> int:
         """Replay every workflow of this world against today's code; a difference fails."""
         replayer = Replayer(
-            workflows=WORKFLOWS, workflow_runner=workflow_runner(), data_converter=data_converter
+            workflows=WORKFLOWS,
+            workflow_runner=workflow_runner(),
+            data_converter=self.client.data_converter,
         )
         replayed = 0
         async for execution in self.client.list_workflows():
