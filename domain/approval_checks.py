@@ -47,11 +47,6 @@ def gate_approvals(
     timeout = definition.timeout if "timeout" in definition.model_fields_set else APPROVAL_TIMEOUT
     yield from _times((*path, "approvals"), settings, timeout)
     yield from _emergency((*path, "approvals"), settings, directory)
-    if settings.require_verified_identity and not directory.signers:
-        yield Finding(
-            (*path, "require_verified_identity"), True, "nobody could decide: no signer is known",
-            "add directory.signers; make a key with: erlmcp-deploy keys new signing",
-        )  # fmt: skip
     if definition.on_timeout is OnTimeout.APPROVE and settings.require_verified_identity:
         yield Finding(
             ("gates", asked, "on_timeout"), "approve",

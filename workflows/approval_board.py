@@ -60,11 +60,12 @@ class ApprovalBoard:
     async def _show(self) -> None:
         while self._wanted is not None:
             card, self._wanted = self._wanted, None
+            is_open = card.approval.state is ApprovalState.PENDING
             self._sending = workflow.start_activity_method(
                 ConversationSignatures.show_approval,
                 card,
                 summary=f"show: {card.headline or card.approval.state}",
-                **effects.NOTICE,
+                **(effects.CARD if is_open else effects.ANSWER),
             )
             try:
                 await self._sending
@@ -106,7 +107,7 @@ async def _answer(answer: PersonalAnswer) -> None:
             ConversationSignatures.answer_person,
             answer,
             summary="answer a refused decision",
-            **effects.NOTICE,
+            **effects.ANSWER,
         )
     except ActivityError as error:
         workflow.logger.warning("not told: %s", reason_of(error))

@@ -51,6 +51,19 @@ LOOK_UP = Options(
 )
 """What helps people to decide, or saves them from it: good to have, and nothing to wait long for."""
 
+CARD = Options(
+    start_to_close_timeout=timedelta(seconds=20),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
+)
+"""What people decide by: tried until it is shown, or until it is over."""
+
+ANSWER = Options(
+    start_to_close_timeout=timedelta(seconds=20),
+    schedule_to_close_timeout=timedelta(minutes=10),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
+)
+"""A word to one person, and the last word on an approval: people do not wait for it for ever."""
+
 RESERVATION = Options(
     start_to_close_timeout=timedelta(seconds=30),
     retry_policy=RetryPolicy(maximum_interval=timedelta(seconds=30)),

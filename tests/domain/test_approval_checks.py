@@ -179,12 +179,6 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
         "would approve staging in nobody's name",
     ),
     (
-        "signatures where nobody can sign",
-        {"environments": {"production": {"require_verified_identity": True}}},
-        "environments.production.require_verified_identity",
-        "nobody could decide: no signer is known",
-    ),
-    (
         "an operator without a role",
         production(operators=["change_board", "everybody"]),
         "environments.production.operators.1",
