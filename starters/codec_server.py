@@ -72,8 +72,8 @@ class _CodecServer:
 
     async def log_in(self, request: Request) -> Response:
         """Where a browser gets to know the password, which it sends by itself from then on."""
-        if not self._permits(request):
-            return _unauthorized()
+        if not permits(request, self._token):
+            return unauthorized()
         return PlainTextResponse(
             "Temporal's UI can show encrypted payloads in this browser now: enter this address there as "
             "codec server, with the option to include cross-origin credentials.\n",
@@ -91,19 +91,9 @@ class _CodecServer:
             return payload
         return self._keys.decrypt(payload)
 
-    def _permits(self, request: Request) -> bool:
-        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "basic":
-            try:
-                _, _, password = base64.b64decode(credentials, validate=True).partition(b":")
-            except ValueError:
-                return False
-            return hmac.compare_digest(password, self._token)
-        return scheme.lower() == "bearer" and hmac.compare_digest(credentials.strip().encode(), self._token)
-
     async def _answer(self, request: Request, convert: Callable[[Payload], Payload]) -> Response:
-        if not self._permits(request):
-            return _unauthorized()
+        if not permits(request, self._token):
+            return unauthorized()
         body = await _body(request)
         if body is None:
             return _problem(413, f"the request is larger than {LIMIT} bytes")
@@ -115,6 +105,18 @@ class _CodecServer:
         except (json_format.ParseError, UnicodeDecodeError, RecursionError):
             return _problem(400, 'the body is not {"payloads": […]} in the JSON of Temporal\'s payloads')
         return Response(answer, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def permits(request: Request, token: bytes) -> bool:
+    """Whether it shows the token, as ``Bearer`` or as the password of ``Basic``."""
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            _, _, password = base64.b64decode(credentials, validate=True).partition(b":")
+        except ValueError:
+            return False
+        return hmac.compare_digest(password, token)
+    return scheme.lower() == "bearer" and hmac.compare_digest(credentials.strip().encode(), token)
 
 
 async def _body(request: Request) -> bytes | None:
@@ -132,7 +134,8 @@ def _converted(body: bytes, convert: Callable[[Payload], Payload]) -> str:
     return json_format.MessageToJson(converted, indent=None)
 
 
-def _unauthorized() -> Response:
+def unauthorized() -> Response:
+    """401, which makes a browser ask for the token."""
     return JSONResponse(
         {"error": f"give the token that {TOKEN} has on the server"},
         status_code=401,

@@ -1,7 +1,8 @@
 """The dashboard: what runs, what waits for people, what is where (design, section 4: GET /).
 
-It only reads, and it shows no secret; who reaches the port may read it. Many viewers cost Temporal as much as
-one: a picture is made at most every `FRESH` seconds, and all who ask meanwhile get the same.
+It only reads, and it shows no secret; who reaches the port may read it, unless payloads are encrypted: then
+it takes the token of the codec server (`Admission`). Many viewers cost Temporal as much as one: a picture is
+made at most every `FRESH` seconds, and all who ask meanwhile get the same.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from temporalio.service import RPCError
 
 from activities.configuration import ConfigurationError
 from domain.configuration import Configuration
+from starters.dashboard.admission import Admission
 from starters.dashboard.gathering import Gathering, Results
 from starters.dashboard.overview import Overview
 from starters.dashboard.page import SECURITY_HEADERS, render
@@ -53,10 +55,18 @@ class Dashboard:
 
     Args:
         configuration: deployment.yaml as it is now.
+        admission: who may look at it.
         fresh: seconds a picture is shown to everybody.
     """
 
-    def __init__(self, temporal: Temporal, configuration: Callable[[], Configuration], fresh: float) -> None:
+    def __init__(
+        self,
+        temporal: Temporal,
+        configuration: Callable[[], Configuration],
+        admission: Admission,
+        fresh: float,
+    ) -> None:
+        self._admission = admission
         self._temporal = temporal
         self._configuration = configuration
         self._fresh = fresh
@@ -102,13 +112,17 @@ class Dashboard:
                 "environments that were never used, soak times and who may decide are left out"
             )
 
-    async def page(self, _: Request) -> Response:
+    async def page(self, request: Request) -> Response:
+        if (refusal := self._admission.refusal(request)) is not None:
+            return refusal
         picture = await self.picture()
         return HTMLResponse(
             render(picture.overview, picture.failure), picture.status, headers=_headers(picture)
         )
 
-    async def api(self, _: Request) -> Response:
+    async def api(self, request: Request) -> Response:
+        if (refusal := self._admission.refusal(request)) is not None:
+            return refusal
         picture = await self.picture()
         body = {
             "failure": picture.failure,
@@ -123,13 +137,17 @@ def _headers(picture: Picture) -> dict[str, str]:
 
 
 def dashboard_routes(
-    temporal: Temporal, configuration: Callable[[], Configuration], *, fresh: float = FRESH
+    temporal: Temporal,
+    configuration: Callable[[], Configuration],
+    admission: Admission,
+    *,
+    fresh: float = FRESH,
 ) -> list[BaseRoute]:
     """``GET /`` for people, ``GET /api/overview`` for programs.
 
     Both answer 503 while Temporal, or every worker, does not answer, with what was known before.
     """
-    dashboard = Dashboard(temporal, configuration, fresh)
+    dashboard = Dashboard(temporal, configuration, admission, fresh)
     return [
         Route("/", dashboard.page, methods=["GET"]),
         Route("/api/overview", dashboard.api, methods=["GET"]),

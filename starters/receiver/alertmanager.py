@@ -21,7 +21,7 @@ from starters.following import decode
 from starters.receiver.answer import Answer, refused
 from starters.receiver.body import require_json
 from starters.receiver.configuration import ConfigurationFile
-from starters.receiver.temporal import Temporal
+from starters.receiver.temporal import Temporal, unreadable
 from starters.receiver.webhook import Received
 from starters.rendering import clean
 
@@ -89,7 +89,7 @@ class AlertmanagerEndpoint:
         alerts, unplaced = alerts_by_place(firing, configuration)
         if not alerts:
             return Answer(200, "ignored", "; ".join(unplaced))
-        told = await self._temporal.ask(lambda client: _tell_all(client, alerts))
+        told = await self._temporal.ask(lambda client: _tell_all(client, alerts, self._temporal))
         signalled = [workflow_id for one in told for workflow_id in one.workflow_ids]
         reason = "; ".join([*(one.reason for one in told), *unplaced])
         if not signalled:
@@ -171,14 +171,16 @@ def alerts_by_place(
     return found, [*shown, *([f"and {hidden} more"] if hidden > 0 else [])]
 
 
-async def _tell_all(client: Client, alerts: dict[Place, tuple[Alert, ...]]) -> list[Told]:
+async def _tell_all(client: Client, alerts: dict[Place, tuple[Alert, ...]], temporal: Temporal) -> list[Told]:
     """May be done again: an alert that comes twice stops what is stopped already."""
-    return await asyncio.gather(*(_tell(client, place, told) for place, told in sorted(alerts.items())))
+    return await asyncio.gather(
+        *(_tell(client, place, told, temporal) for place, told in sorted(alerts.items()))
+    )
 
 
-async def _tell(client: Client, place: Place, alerts: tuple[Alert, ...]) -> Told:
+async def _tell(client: Client, place: Place, alerts: tuple[Alert, ...], temporal: Temporal) -> Told:
     where = f"{place.application} in {place.environment}"
-    holders = await _deploying(client, place)
+    holders = await _deploying(client, place, temporal)
     told = []
     for workflow_id in holders:
         if await _signal(client, workflow_id, alerts):
@@ -189,7 +191,7 @@ async def _tell(client: Client, place: Place, alerts: tuple[Alert, ...]) -> Told
     return Told((), f"{names}: no deployment of {where} runs")
 
 
-async def _deploying(client: Client, place: Place) -> tuple[str, ...]:
+async def _deploying(client: Client, place: Place, temporal: Temporal) -> tuple[str, ...]:
     """The deployment that has the turn there; without anybody to ask, all that run there."""
     handle = client.get_workflow_handle(f"environment:{place.application}:{place.environment}")
     try:
@@ -201,6 +203,12 @@ async def _deploying(client: Client, place: Place) -> tuple[str, ...]:
             return ()  # nothing was ever deployed there
         if error.status not in TRANSIENT:
             raise
+        return await _running(client, place)
+    except Exception as error:
+        if (payload := unreadable(error)) is None:
+            raise
+        # What the list tells is never encrypted, and to signal needs only a key that the workers have.
+        temporal.could_not_read(payload)
         return await _running(client, place)
     holder = record.holder.holder if record.holder is not None else ""
     # A roll-back that has the turn is what an alert would ask for.

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from starters.codec_server import codec_routes
 from starters.dashboard import dashboard_routes
+from starters.dashboard.admission import Admission
 from starters.receiver.alertmanager import AlertmanagerEndpoint
 from starters.receiver.answer import Answer
 from starters.receiver.body import Bodies
@@ -22,11 +23,14 @@ from starters.receiver.metrics import ReceiverMetrics
 from starters.receiver.observation import Observed
 from starters.receiver.pagerduty import PagerDutyEndpoint
 from starters.receiver.probes import probe_routes
-from starters.receiver.settings import ReceiverSettings, secrets_of
+from starters.receiver.settings import BODY_LIMITS, ReceiverSettings, secrets_of
 from starters.receiver.signatures import SCHEMES
 from starters.receiver.slack import Desk, SlackEndpoint
 from starters.receiver.temporal import Temporal
 from starters.receiver.webhook import Endpoint, Webhook, respond
+
+_LARGEST_AT_A_TIME = 64
+"""Bodies of the largest size that an endpoint holds, if the limit of all its bodies is not reached before."""
 
 
 def receiver_app(
@@ -37,8 +41,16 @@ def receiver_app(
     configuration: ConfigurationFile,
     desk: Desk,
     metrics: ReceiverMetrics,
+    host: str = "127.0.0.1",
 ) -> ASGIApp:
-    """Webhooks, probes, codec server and dashboard."""
+    """Webhooks, probes, codec server and dashboard.
+
+    Args:
+        host: what it listens on: browsers may call it by that name.
+
+    Raises:
+        ValueError: a key or token cannot be used; names it without its value.
+    """
     endpoints: list[Endpoint] = [
         *(
             GitHostEndpoint(host, temporal, configuration, metrics.started(host.name))
@@ -49,10 +61,12 @@ def receiver_app(
         PagerDutyEndpoint(),
     ]
     secrets = secrets_of(environment)
-    bodies = Bodies(settings.body_limit, settings.body_timeout.total_seconds(), settings.bodies_limit)
     webhooks: list[BaseRoute] = []
     for endpoint in endpoints:
         name = endpoint.name
+        limit = min(settings.body_limit, BODY_LIMITS[name])
+        together = min(settings.bodies_limit, _LARGEST_AT_A_TIME * limit)
+        bodies = Bodies(limit, settings.body_timeout.total_seconds(), together)
         webhook = Webhook(endpoint, SCHEMES[name], secrets[name], bodies)
         # The bound method: Starlette takes an object that can be called for an ASGI application.
         webhooks.append(Route(f"/webhooks/{name}", webhook.__call__, methods=["POST"]))
@@ -62,7 +76,9 @@ def receiver_app(
             *webhooks,
             *probe_routes(temporal, configuration, metrics),
             *codec_routes(environment),
-            *dashboard_routes(temporal, configuration),
+            *dashboard_routes(
+                temporal, configuration, Admission(environment, (host, *settings.allowed_hosts.split(",")))
+            ),
         ],
         exception_handlers={HTTPException: _not_served, Exception: _broken},
     )

@@ -23,12 +23,12 @@ _FORM_FIELDS = 200
 
 
 class Bodies:
-    """Reads bodies.
+    """Reads the bodies of one endpoint: those who flood another one take nothing away from its senders.
 
     Args:
         limit: bytes of one.
         timeout: seconds that a sender has for one.
-        together: bytes of all that are held at a time: nobody is verified yet while a body is read.
+        together: bytes of all that are held at a time: hardly anybody is verified while a body is read.
     """
 
     def __init__(self, limit: int, timeout: float, together: int) -> None:

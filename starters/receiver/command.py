@@ -64,6 +64,11 @@ def serve(
     with serving.listen(host, port) as listener:
         asyncio.run(
             serving.serve(
-                listener, settings, configuration, os.environ, forwarded_allow_ips=forwarded_allow_ips
+                listener,
+                settings,
+                configuration,
+                os.environ,
+                host=host,
+                forwarded_allow_ips=forwarded_allow_ips,
             )
         )

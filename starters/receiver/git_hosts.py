@@ -21,7 +21,7 @@ from starters.receiver.body import FORM, JSON, media_type, read_form, read_json
 from starters.receiver.configuration import ConfigurationFile
 from starters.receiver.recent import Recent
 from starters.receiver.signatures import only
-from starters.receiver.starting import Run, start_all
+from starters.receiver.starting import Delivery, Run, start_all
 from starters.receiver.temporal import Temporal
 from starters.receiver.webhook import Received
 
@@ -51,20 +51,25 @@ class GitHost:
         event_header: names the event.
         delivery_headers: name the delivery, the same when it is sent again; the first that is there counts.
         read: what the payload says.
+        signs: whether the body is signed, so that the same bytes are the same event. They are not where a
+            token is shown instead: a tag that is pushed anew to GitLab sends the same bytes again.
     """
 
     name: str
     event_header: str
     delivery_headers: tuple[str, ...]
     read: Read
+    signs: bool
 
     def delivery(self, headers: Headers) -> str | None:
         return next((value for name in self.delivery_headers if (value := only(headers, name))), None)
 
 
-GITHUB = GitHost("github", "X-GitHub-Event", ("X-GitHub-Delivery",), read_github)
+GITHUB = GitHost("github", "X-GitHub-Event", ("X-GitHub-Delivery",), read_github, signs=True)
 # The event's UUID is shared by hooks that follow from each other; the key is one delivery's alone.
-GITLAB = GitHost("gitlab", "X-Gitlab-Event", ("Idempotency-Key", "X-Gitlab-Event-UUID"), read_gitlab)
+GITLAB = GitHost(
+    "gitlab", "X-Gitlab-Event", ("Idempotency-Key", "X-Gitlab-Event-UUID"), read_gitlab, signs=False
+)
 
 
 class GitHostEndpoint:
@@ -115,7 +120,7 @@ class GitHostEndpoint:
         wanted = tuple(r for r in found if r.outcome is RouteOutcome.START)
         if not wanted:
             return _nothing_to_start(event, found)
-        identity = f"{host.name}:{delivery}"
+        identity = Delivery(f"{host.name}:{delivery}", digest if host.signs else None)
         runs = await self._temporal.ask(lambda client: start_all(client, wanted, identity))
         self._started(sum(run.fresh for run in runs))
         answer = _answer(runs, found)

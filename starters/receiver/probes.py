@@ -40,6 +40,9 @@ def probe_routes(
             reasons.append(f"Temporal answers {error.status.name}")
         if configuration.problem is not None:
             warnings.append(f"{configuration.problem} (see the log); the configuration before it counts")
+        if temporal.problem is not None:
+            # Events and alerts are taken all the same.
+            warnings.append(temporal.problem)
         status = "unavailable" if reasons else "ready"
         return JSONResponse(
             {"status": status, "reasons": reasons, "warnings": warnings},

@@ -17,6 +17,7 @@ from starters.connection import server_address
 from starters.errors import CommandError, usage_error
 from starters.receiver.app import receiver_app
 from starters.receiver.configuration import ConfigurationFile
+from starters.receiver.connections import bounded_connections, possible_connections, say_seldom
 from starters.receiver.metrics import ReceiverMetrics
 from starters.receiver.settings import SECRETS, ReceiverSettings, secrets_of
 from starters.receiver.temporal import Temporal
@@ -27,7 +28,10 @@ logger = logging.getLogger(__name__)
 
 GRACE = 10
 """Seconds that requests have to be answered once a stop is asked for."""
+SOCKET_MODE_GRACE = 4.0
+"""Seconds that Socket Mode has for the same: more than an interaction may take, and than Slack waits."""
 _BACKLOG = 2048
+_ACCEPTED_AT_ONCE = 64
 
 
 class _Server(uvicorn.Server):
@@ -35,6 +39,30 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Signals are ours: uvicorn would end the process by the signal, and not with exit code 0."""
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """asyncio accepts as many connections at once as may wait; more may wait than have descriptors."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_BACKLOG)
+
+
+class _Stop:
+    """What SIGTERM and SIGINT ask for.
+
+    Attributes:
+        asked: finish what has begun.
+        now: do not wait for anybody, as a second signal says.
+    """
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.now = asyncio.Event()
+
+    def ask(self) -> None:
+        if self.asked.is_set():
+            self.now.set()
+        self.asked.set()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -61,12 +89,18 @@ async def serve(
     configuration: ConfigurationFile,
     environment: Mapping[str, str],
     *,
+    host: str,
     forwarded_allow_ips: str | None,
 ) -> None:
-    """Answer until SIGTERM or SIGINT; a second one does not wait for anybody."""
+    """Answer until SIGTERM or SIGINT; a second one does not wait for anybody.
+
+    Args:
+        host: the name or address it listens on, as it was given.
+    """
+    asyncio.get_running_loop().set_exception_handler(say_seldom())
     metrics = ReceiverMetrics()
     temporal = Temporal(measured=metrics.temporal_answered)
-    stopping = asyncio.Event()
+    stop = _Stop()
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(temporal.close)
         try:
@@ -79,15 +113,18 @@ async def serve(
                 configuration=configuration,
                 desk=desk,
                 metrics=metrics,
+                host=host,
             )
         except ValueError as error:  # a key or another setting that cannot be used, named without its value
             raise usage_error(str(error)) from None
         _say_who_may_call(environment)
         await stack.enter_async_context(_beside(configuration.follow(), "following deployment.yaml"))
         if environment.get(APP_TOKEN):
-            socket_mode = run_socket_mode(desk, environment, configuration, stopping)
-            await stack.enter_async_context(_beside(socket_mode, "Slack's Socket Mode"))
-        await _answer(app, listener, stopping, forwarded_allow_ips)
+            socket_mode = run_socket_mode(desk, environment, configuration, stop.asked)
+            beside = _beside(socket_mode, "Slack's Socket Mode", stop)
+            await stack.enter_async_context(beside)
+        connections = possible_connections(settings.connections_limit)
+        await _answer(app, listener, stop, connections, forwarded_allow_ips)
 
 
 def _say_who_may_call(environment: Mapping[str, str]) -> None:
@@ -100,12 +137,13 @@ def _say_who_may_call(environment: Mapping[str, str]) -> None:
 
 
 async def _answer(
-    app: ASGIApp, listener: socket.socket, stopping: asyncio.Event, forwarded_allow_ips: str | None
+    app: ASGIApp, listener: socket.socket, stop: _Stop, connections: int, forwarded_allow_ips: str | None
 ) -> None:
     server = _Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=bounded_connections(connections),
+            backlog=_ACCEPTED_AT_ONCE,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -117,14 +155,14 @@ async def _answer(
         )
     )
 
-    def stop() -> None:
-        server.force_exit = server.should_exit
+    def signalled() -> None:
+        stop.ask()
         server.should_exit = True
-        stopping.set()
+        server.force_exit = stop.now.is_set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, signalled)
     host, port = listener.getsockname()[:2]
     logger.info("listening on http://%s:%s", f"[{host}]" if ":" in host else host, port)
     await server.serve(sockets=[listener])
@@ -132,8 +170,14 @@ async def _answer(
 
 
 @contextlib.asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
-    """Work in the background; what breaks it is told, and does not end the receiver."""
+async def _beside(
+    work: Coroutine[Any, Any, None], name: str, stop: _Stop | None = None
+) -> AsyncIterator[None]:
+    """Work in the background; what breaks it is told, and does not end the receiver.
+
+    Args:
+        stop: work that ends by itself when this is asked for is given time to.
+    """
 
     async def guarded() -> None:
         try:
@@ -147,5 +191,9 @@ async def _beside(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[N
     try:
         yield
     finally:
+        if stop is not None and stop.asked.is_set():
+            hurry = asyncio.create_task(stop.now.wait())
+            await asyncio.wait({task, hurry}, timeout=SOCKET_MODE_GRACE, return_when=asyncio.FIRST_COMPLETED)
+            hurry.cancel()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -11,6 +11,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from activities.configuration import DEFAULT_PATH
 
+MEBIBYTE = 1024 * 1024
+BODY_LIMITS = {
+    "github": 25 * MEBIBYTE,
+    "gitlab": 25 * MEBIBYTE,
+    "slack": MEBIBYTE,
+    "alertmanager": MEBIBYTE,
+    "pagerduty": MEBIBYTE,
+}
+"""Endpoint → bytes of one request: what its sender sends at most, or far more than it sends."""
+
 SECRETS: dict[str, str] = {
     "github": "GITHUB_WEBHOOK_SECRET",
     "gitlab": "GITLAB_WEBHOOK_TOKEN",
@@ -28,17 +38,21 @@ class ReceiverSettings(BaseSettings):
 
     Attributes:
         config: path of deployment.yaml.
-        body_limit: bytes of one request; GitHub sends at most 25 MiB.
+        body_limit: bytes of one request, where its endpoint has no smaller limit (`BODY_LIMITS`).
         body_timeout: that a sender has to send it.
-        bodies_limit: bytes of all requests that are read or handled at a time.
+        bodies_limit: bytes of all requests that are read or handled at a time, for each endpoint alone.
+        connections_limit: connections at a time.
+        allowed_hosts: names by which browsers reach the dashboard, with commas between; ``*`` is any.
     """
 
     model_config = SettingsConfigDict(env_prefix="ERLMCP_DEPLOY_", extra="ignore")
 
     config: Path = DEFAULT_PATH
-    body_limit: int = Field(default=25 * 1024 * 1024, ge=1)
+    body_limit: int = Field(default=25 * MEBIBYTE, ge=1)
     body_timeout: timedelta = Field(default=timedelta(seconds=10), gt=timedelta(0))
-    bodies_limit: int = Field(default=256 * 1024 * 1024, ge=1)
+    bodies_limit: int = Field(default=256 * MEBIBYTE, ge=1)
+    connections_limit: int = Field(default=512, ge=1)
+    allowed_hosts: str = ""
 
 
 def secrets_of(environment: Mapping[str, str]) -> dict[str, tuple[bytes, ...]]:

@@ -35,7 +35,8 @@ def only(headers: Headers, name: str) -> str | None:
     values = headers.getlist(name)
     if len(values) > 1:
         raise refused(400, f"the header {name} is there {len(values)} times")
-    return values[0].strip() if values else None
+    # Blanks and tabs alone surround values: the bytes of a token may be what Unicode takes for a space.
+    return values[0].strip(" \t") if values else None
 
 
 def _required(headers: Headers, name: str, remedy: str) -> str:
@@ -105,7 +106,7 @@ def alertmanager(headers: Headers, secrets: Secrets) -> Check:
     """``Authorization: Bearer TOKEN``."""
     value = _required(headers, "Authorization", "set http_config.authorization.credentials in Alertmanager")
     kind, _, token = value.partition(" ")
-    if kind.lower() != "bearer" or not _compare(token.strip().encode("latin-1"), secrets):
+    if kind.lower() != "bearer" or not _compare(token.strip(" \t").encode("latin-1"), secrets):
         raise refused(401, "Authorization is not the bearer token that is expected")
     return _any_body
 

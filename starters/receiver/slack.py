@@ -8,9 +8,9 @@ from typing import Protocol
 from starters.receiver.answer import Answer, Reply, refused
 from starters.receiver.body import FORM, JSON, media_type, read_form, read_json
 from starters.receiver.configuration import ConfigurationFile
-from starters.receiver.recent import Recent
 from starters.receiver.webhook import Received
 from starters.slack.desk import SlackReply
+from starters.slack.once import Once
 
 
 class Desk(Protocol):
@@ -20,14 +20,17 @@ class Desk(Protocol):
 
 
 class SlackEndpoint:
-    """Takes requests of Slack; one with a signature that was seen already is a replay."""
+    """Takes requests of Slack; one with a signature that was seen already is a replay.
+
+    A replay that comes while the first is being worked on waits for it, and fails as it does.
+    """
 
     name = "slack"
 
     def __init__(self, desk: Desk, configuration: ConfigurationFile) -> None:
         self._desk = desk
         self._configuration = configuration
-        self._seen: Recent[bool] = Recent()
+        self._once: Once[SlackReply] = Once(lambda reply: reply.answer.status < 500, capacity=10_000)
 
     async def take(self, received: Received) -> Answer | Reply:
         kind = media_type(received.headers)
@@ -39,18 +42,14 @@ class SlackEndpoint:
         if "payload" in form:
             read_json(form["payload"])
         signature = received.headers["x-slack-signature"].strip()
-        if self._seen.get(signature):
+        reply, again = await self._once.do(signature, lambda: self._handle(form))
+        if again and reply.status == 200:
             return Answer(200, "duplicate", "this very request was taken already")
-        self._seen.put(signature, True)
-        taken = False
-        try:
-            await self._configuration.refresh()
-            reply = await self._desk.handle(form)
-            taken = reply.answer.status < 500
-        finally:
-            if not taken:
-                self._seen.drop(signature)
         return Reply(reply.status, reply.body, reply.answer)
+
+    async def _handle(self, form: Mapping[str, str]) -> SlackReply:
+        await self._configuration.refresh()
+        return await self._desk.handle(form)
 
 
 def _event(payload: dict[str, object]) -> Answer | Reply:

@@ -1,7 +1,7 @@
 """Starting what an event asks for, once, however often and to however many receivers it is delivered.
 
-The workflow id makes one process of all events that ask for the same; the memo ``delivery`` tells an event
-that is delivered again from a new one that asks again for what has failed.
+The workflow id makes one process of all events that ask for the same; the memos ``delivery`` and ``body``
+tell an event that is delivered again from a new one that asks again for what has failed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,26 @@ from starters.rendering import clean
 
 DELIVERY = "delivery"
 """Memo of a run: ``host:delivery id`` of the event that started it."""
+BODY = "body"
+"""Memo of a run: SHA-256 of the signed bytes that started it. Whoever sends them again, under whichever
+delivery id (no signature covers that), brings no new event."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What tells one event from another.
+
+    Attributes:
+        name: ``host:delivery id``.
+        body: SHA-256 of the request, where the sender's signature covers it.
+    """
+
+    name: str
+    body: str | None
+
+    @property
+    def memo(self) -> dict[str, str]:
+        return {DELIVERY: self.name} | ({} if self.body is None else {BODY: self.body})
 
 
 @dataclass(frozen=True)
@@ -47,7 +67,7 @@ class _Process:
     details: str
 
 
-async def start_all(client: Client, routes: tuple[Route, ...], delivery: str) -> list[Run]:
+async def start_all(client: Client, routes: tuple[Route, ...], delivery: Delivery) -> list[Run]:
     """Start everything the routes ask for. It may be done again: what was started is found.
 
     Raises:
@@ -64,7 +84,7 @@ async def start_all(client: Client, routes: tuple[Route, ...], delivery: str) ->
     return [run for run in runs if isinstance(run, Run)]
 
 
-async def start(client: Client, route: Route, delivery: str) -> Run:
+async def start(client: Client, route: Route, delivery: Delivery) -> Run:
     """Start what one route asks for, unless it runs or was done already."""
     process = _process(route, delivery)
     try:
@@ -81,7 +101,7 @@ async def start(client: Client, route: Route, delivery: str) -> Run:
     return Run(process.workflow_id, route.rule, fresh=True)
 
 
-async def _start(client: Client, process: _Process, delivery: str, reuse: WorkflowIDReusePolicy) -> None:
+async def _start(client: Client, process: _Process, delivery: Delivery, reuse: WorkflowIDReusePolicy) -> None:
     await client.start_workflow(
         process.workflow,
         process.request,
@@ -89,13 +109,13 @@ async def _start(client: Client, process: _Process, delivery: str, reuse: Workfl
         task_queue=DEPLOYMENTS_QUEUE,
         id_reuse_policy=reuse,
         id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-        memo={DELIVERY: delivery},
+        memo=delivery.memo,
         static_summary=process.summary,
         static_details=process.details,
     )
 
 
-async def _done(client: Client, workflow_id: str, delivery: str) -> bool:
+async def _done(client: Client, workflow_id: str, delivery: Delivery) -> bool:
     """Whether the last run makes another one superfluous: it runs, it completed, or this event started it."""
     try:
         found = await client.get_workflow_handle(workflow_id).describe()
@@ -110,10 +130,12 @@ async def _done(client: Client, workflow_id: str, delivery: str) -> bool:
     state = found.search_attributes.get("DeploymentState")
     if state and state[0] == DeploymentState.COMPLETED:
         return True
-    return bool(await found.memo_value(DELIVERY, default="") == delivery)
+    if await found.memo_value(DELIVERY, default="") == delivery.name:
+        return True
+    return delivery.body is not None and bool(await found.memo_value(BODY, default="") == delivery.body)
 
 
-def _process(route: Route, delivery: str) -> _Process:
+def _process(route: Route, delivery: Delivery) -> _Process:
     if (deployment := route.deployment) is not None:
         return _Process(
             workflow="DeploymentWorkflow",
@@ -133,12 +155,12 @@ def _process(route: Route, delivery: str) -> _Process:
     raise ValueError(f"the route of rule {route.rule} starts nothing")
 
 
-def _details(request: DeploymentRequest | ValidationRequest, route: Route, delivery: str) -> str:
+def _details(request: DeploymentRequest | ValidationRequest, route: Route, delivery: Delivery) -> str:
     lines = {
         "rule": route.rule,
         "asked for by": request.actor,
         "commit": request.commit,
         "ref": request.ref,
-        "event": delivery,
+        "event": delivery.name,
     }
     return "\n".join(f"- {name}: {clean(value)}" for name, value in lines.items() if value)

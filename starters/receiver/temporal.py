@@ -14,6 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from starters.connection import TRANSIENT, connect
 from starters.errors import CommandError
 from starters.receiver.answer import Answer, RefusedError
+from workflows.confidentiality import ENCRYPTION_KEYS, UnreadablePayloadError
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 ANSWER_LIMIT = 2.5
 """Seconds that Temporal has for one request: Slack and the Git hosts wait three."""
 RETRY_AFTER = 5
+REMEMBERED = 300.0
+"""Seconds for which ``/readyz`` tells of a payload that could not be read."""
 
 NOT_SERVING = TRANSIENT - {RPCStatusCode.UNKNOWN} | {
     RPCStatusCode.PERMISSION_DENIED,
@@ -30,9 +33,19 @@ NOT_SERVING = TRANSIENT - {RPCStatusCode.UNKNOWN} | {
 """What Temporal says when the fault is not in what it was asked: it took nothing, and may another time."""
 
 
+_UNREADABLE = f"what Temporal holds cannot be decrypted here: set {ENCRYPTION_KEYS} to what the workers have"
+
+
 def unavailable(reason: str) -> RefusedError:
     """Nothing was taken: the sender is to come again."""
     return RefusedError(Answer(503, "unavailable", reason, retry_after=RETRY_AFTER))
+
+
+def unreadable(error: BaseException | None) -> UnreadablePayloadError | None:
+    """The payload that could not be read, if that is why something failed."""
+    while error is not None and not isinstance(error, UnreadablePayloadError):
+        error = error.__cause__
+    return error
 
 
 def _not_measured(seconds: float, available: bool) -> None:
@@ -56,6 +69,20 @@ class Temporal:
         self._connect = connect
         self._measured = measured
         self._connection: asyncio.Future[Client] | None = None
+        self._unreadable: float | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with payloads that came lately; none if all could be read."""
+        if self._unreadable is None or time.monotonic() - self._unreadable > REMEMBERED:
+            return None
+        return _UNREADABLE
+
+    def could_not_read(self, error: UnreadablePayloadError) -> None:
+        """Remember it: the receiver and the workers do not have the same keys."""
+        # It names keys by their ids, and shows nothing of the payload.
+        logger.error("%s", error)
+        self._unreadable = time.monotonic()
 
     async def client(self) -> Client:
         """The client; whoever asks while it is being made waits for the same one."""
@@ -68,8 +95,8 @@ class Temporal:
         """Do the work within the limit.
 
         Raises:
-            RefusedError: 503, if Temporal is down or slow; the work may have been done nevertheless, so
-                it must bear being done again.
+            RefusedError: 503, if Temporal is down or slow, or what it holds cannot be decrypted here; the
+                work may have been done nevertheless, so it must bear being done again.
             RPCError: what Temporal says otherwise, such as that there is no such workflow.
         """
         began, available = time.monotonic(), True
@@ -89,9 +116,18 @@ class Temporal:
                 available = False
                 logger.warning("Temporal answers %s: %s", error.status.name, error.message)
                 raise unavailable("Temporal is not available; send it again") from None
+            self._tell_unreadable(error)
+            raise
+        except Exception as error:
+            self._tell_unreadable(error)
             raise
         finally:
             self._measured(time.monotonic() - began, available)
+
+    def _tell_unreadable(self, error: Exception) -> None:
+        if (payload := unreadable(error)) is not None:
+            self.could_not_read(payload)
+            raise unavailable(f"{_UNREADABLE}; send it again") from None
 
     async def close(self) -> None:
         """Give up a connection that is still being made."""

@@ -20,21 +20,28 @@ from temporalio.client import Client, Interceptor, ListWorkflowsInput, OutboundI
 from activities.configuration import ConfigurationError, parse_configuration
 from domain.configuration import Configuration
 from sandbox.temporal import TemporalServer
+from starters.codec_server import TOKEN
 from starters.dashboard import dashboard_routes
+from starters.dashboard.admission import Admission
 from starters.errors import CommandError
 from starters.receiver.temporal import Temporal
 from tests.starters.conftest import Eventually
 from tests.starters.world import ADA, BOB, DEPLOYMENT_YAML, EVE, World, connect
+from workflows.confidentiality import ENCRYPTION_KEYS, generate_key
 from workflows.conversion import data_converter
 
 _numbers = itertools.count(1)
+NAMED = Admission({}, ["dashboard.example.com"])
 
 
 def browser(
-    temporal: Temporal, configuration: Callable[[], Configuration], **options: float
+    temporal: Temporal,
+    configuration: Callable[[], Configuration],
+    admission: Admission = NAMED,
+    **options: float,
 ) -> httpx.AsyncClient:
     """Somebody who reaches the port."""
-    app = Starlette(routes=dashboard_routes(temporal, configuration, **options))
+    app = Starlette(routes=dashboard_routes(temporal, configuration, admission, **options))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://dashboard.example.com")
 
 
@@ -374,3 +381,61 @@ async def test_a_configuration_that_cannot_be_used_takes_nothing_else_away(servi
 
 def _configuration() -> Configuration:
     return parse_configuration(DEPLOYMENT_YAML.format(application="shop"))
+
+
+# Who may look
+
+
+@pytest.mark.parametrize("path", ["/", "/api/overview"])
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("rebound.attacker.example", 421),
+        ("localhost.attacker.example:8088", 421),
+        ("127.0.0.1.attacker.example", 421),
+        ("", 421),
+        ("localhost:8088", 200),
+        ("LOCALHOST", 200),
+        ("127.0.0.1:8088", 200),
+        ("[::1]:8088", 200),
+        ("deployments.example.com", 200),
+    ],
+)
+async def test_a_name_that_is_not_ours_sees_nothing(
+    service: Service, path: str, host: str, status: int
+) -> None:
+    admission = Admission({}, ["0.0.0.0", *[" Deployments.example.com", ""]])
+    async with browser(connected(service.client), service.configuration, admission) as viewer:
+        answer = await viewer.get(path, headers={"Host": host})
+
+    assert answer.status_code == status, answer.text
+    if status == 421:
+        assert "ERLMCP_DEPLOY_ALLOWED_HOSTS" in answer.json()["error"]
+        assert service.name not in answer.text
+
+
+async def test_the_check_of_names_can_be_switched_off(service: Service) -> None:
+    async with browser(connected(service.client), service.configuration, Admission({}, ["*"])) as viewer:
+        assert (await viewer.get("/", headers={"Host": "anything.example"})).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/api/overview"])
+async def test_what_is_encrypted_is_shown_to_whom_may_read_it(service: Service, path: str) -> None:
+    keys = {ENCRYPTION_KEYS: f"k:{generate_key()}"}
+    hosts = ["dashboard.example.com"]
+    basic = base64.b64encode(b"anybody:the-token").decode()
+    guarded = Admission({**keys, TOKEN: "the-token"}, hosts)
+    async with browser(connected(service.client), service.configuration, guarded) as viewer:
+        for header in ({}, {"Authorization": "Bearer a-guess"}, {"Authorization": "Basic !"}):
+            answer = await viewer.get(path, headers=header)
+            assert answer.status_code == 401
+            assert answer.headers["WWW-Authenticate"].startswith("Basic")
+            assert service.name not in answer.text
+        for shown in ("Bearer the-token", f"Basic {basic}"):
+            assert (await viewer.get(path, headers={"Authorization": shown})).status_code == 200
+
+    # and to nobody where nobody is given a token
+    async with browser(connected(service.client), service.configuration, Admission(keys, hosts)) as viewer:
+        answer = await viewer.get(path, headers={"Authorization": "Bearer "})
+        assert answer.status_code == 403
+        assert TOKEN in answer.json()["error"]

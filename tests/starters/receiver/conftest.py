@@ -26,7 +26,7 @@ from starters.receiver.temporal import Temporal
 from starters.slack.desk import SlackDesk
 from tests.starters.receiver.senders import SECRETS
 from tests.starters.world import DEPLOYMENT_YAML
-from workflows.conversion import data_converter
+from workflows.conversion import data_converter, data_converter_for
 
 _numbers = itertools.count(1)
 
@@ -117,7 +117,8 @@ async def receiving(
 
     async def connect() -> Client:
         try:
-            return await Client.connect(address, namespace=namespace, data_converter=data_converter)
+            converter = data_converter_for(environment)
+            return await Client.connect(address, namespace=namespace, data_converter=converter)
         except RuntimeError as error:
             raise unreachable(str(error)) from None
 

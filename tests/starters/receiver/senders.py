@@ -110,6 +110,13 @@ def tag_pushed(project: str, tag: str) -> bytes:
     return json.dumps(payload).encode()
 
 
+def pushed_anew(body: bytes) -> bytes:
+    """The same push to GitHub, done once more: it tells when."""
+    payload = json.loads(body)
+    payload["repository"]["pushed_at"] += 60
+    return json.dumps(payload).encode()
+
+
 def tag_pushed_to_gitlab(project: str, tag: str) -> bytes:
     payload = json.loads((PAYLOADS / "gitlab_tag_create.json").read_text())
     payload["ref"] = f"refs/tags/{tag}"

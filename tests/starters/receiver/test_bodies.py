@@ -112,6 +112,42 @@ async def test_large_bodies_of_strangers_do_not_fill_the_memory(server: Temporal
         is_refused(await receiver.post("github", body, github(body)), 400, "no JSON")
 
 
+async def test_who_floods_one_endpoint_shuts_nobody_out_of_another(
+    server: TemporalServer, shop: Shop
+) -> None:
+    # given somebody unknown who fills all the room there is for GitHub
+    held = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b" " * 90_000
+        await held.wait()
+
+    async with receiving(server.address, shop.configuration, bodies_limit=100_000) as receiver:
+        large = b" " * 90_000
+        flood = asyncio.create_task(receiver.post("github", endless(), github(b"", secret="a-guess")))
+        while (await receiver.post("github", large, github(large))).status_code != 503:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+        # then all others have theirs
+        for endpoint in ENDPOINTS:
+            if endpoint != "github":
+                body, headers = nothing_to_do(endpoint)
+                padded = body if endpoint == "slack" else body + b" " * 20_000
+                if endpoint != "slack":
+                    headers |= SIGN[endpoint](padded)
+                    headers |= {"X-Gitlab-Event": "Note Hook"} if endpoint == "gitlab" else {}
+                assert (await receiver.post(endpoint, padded, headers)).status_code == 200
+        held.set()
+        assert (await flood).status_code == 401
+
+
+@pytest.mark.parametrize("endpoint", ["slack", "alertmanager", "pagerduty"])
+async def test_who_sends_little_may_not_send_much(receiver: Receiver, endpoint: str) -> None:
+    body = b" " * (1024 * 1024 + 1)
+
+    is_refused(await receiver.post(endpoint, body, SIGN[endpoint](body)), 413, "larger than 1048576 bytes")
+
+
 async def test_a_body_that_comes_too_slowly_is_given_up(server: TemporalServer, shop: Shop) -> None:
     headers = "".join(f"{name}: {value}\r\n" for name, value in github(b"").items())
     request = f"POST /webhooks/github HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 100\r\n\r\n{{"

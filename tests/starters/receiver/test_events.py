@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.starters.receiver.senders import (
     github,
     gitlab,
     pull_request,
+    pushed_anew,
     tag_pushed,
     tag_pushed_to_gitlab,
 )
@@ -71,7 +73,10 @@ async def test_a_tag_at_github_starts_a_deployment_to_production(
     described = await client.get_workflow_handle(workflow_id).describe()
     assert described.workflow_type == "DeploymentWorkflow"
     assert described.task_queue == DEPLOYMENTS_QUEUE
-    assert await described.memo() == {"delivery": f"github:d-{version}"}
+    assert await described.memo() == {
+        "delivery": f"github:d-{version}",
+        "body": hashlib.sha256(body).hexdigest(),
+    }
     request = DeploymentRequest.model_validate(await input_of(client, workflow_id))
     assert request.deployment_id == workflow_id
     assert request.event is not None
@@ -225,7 +230,8 @@ async def test_what_failed_is_started_by_a_new_event_and_not_by_the_old_one(
     server: TemporalServer, client: Client, shop: Shop, version: str
 ) -> None:
     body = tag_pushed(shop.project, f"v{version}")
-    first, second = github(body), github(body)
+    anew_body = pushed_anew(body)
+    first, second = github(body), github(anew_body)
     workflow_id = shop.deployment("production", version)
 
     # given a deployment that ended without success
@@ -240,7 +246,7 @@ async def test_what_failed_is_started_by_a_new_event_and_not_by_the_old_one(
         assert again.json()["outcome"] == "duplicate"
 
         # and when the tag is pushed again
-        anew = await receiver.post("github", body, second)
+        anew = await receiver.post("github", anew_body, second)
         assert anew.status_code == 202
 
     described = await client.get_workflow_handle(workflow_id).describe()
@@ -274,6 +280,7 @@ async def test_what_completed_is_not_deployed_again_by_another_event_and_what_fa
                     await client.get_workflow_handle(first.json()["workflow_id"]).result()
 
             # when other events ask for the same
+            completed, failed = pushed_anew(completed), pushed_anew(failed)
             after_completed = await receiver.post("github", completed, github(completed))
             after_failed = await receiver.post("github", failed, github(failed))
 
@@ -326,3 +333,38 @@ async def test_what_is_started_and_what_is_not_is_counted(
         "erlmcp_deploy_receiver_configuration_current 1.0",
     ):
         assert line in metrics, line
+
+
+async def test_the_signed_bytes_of_a_failed_deployment_start_it_no_second_time(
+    server: TemporalServer, receiver: Receiver, client: Client, shop: Shop, version: str
+) -> None:
+    # given a deployment that has failed, and somebody who kept the request that started it
+    body = tag_pushed(shop.project, f"v{version}")
+    kept = github(body, delivery=f"first-{version}")
+    workflow_id = (await receiver.post("github", body, kept)).json()["workflow_id"]
+    await client.get_workflow_handle(workflow_id).terminate()
+
+    # when it is sent again under another delivery id, which no signature covers, also to another receiver
+    forged = {**kept, "X-GitHub-Delivery": f"forged-{version}"}
+    async with receiving(server.address, shop.configuration) as another:
+        answers = [await one.post("github", body, forged) for one in (receiver, another)]
+
+    # then nothing is started, while what GitHub signs anew asks again
+    assert [(a.status_code, a.json()["outcome"]) for a in answers] == [(200, "duplicate")] * 2
+    anew = pushed_anew(body)
+    answer = await receiver.post("github", anew, github(anew))
+    assert answer.status_code == 202
+    await client.get_workflow_handle(workflow_id).terminate()
+
+
+async def test_a_tag_that_is_pushed_anew_to_gitlab_asks_again_with_the_same_bytes(
+    receiver: Receiver, client: Client, shop: Shop, version: str
+) -> None:
+    body = tag_pushed_to_gitlab(shop.project, f"v{version}")
+    first = await receiver.post("gitlab", body, gitlab(body))
+    await client.get_workflow_handle(first.json()["workflow_id"]).terminate()
+
+    again = await receiver.post("gitlab", body, gitlab(body))
+
+    assert (first.status_code, again.status_code) == (202, 202)
+    await client.get_workflow_handle(first.json()["workflow_id"]).terminate()

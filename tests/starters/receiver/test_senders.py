@@ -165,3 +165,16 @@ async def test_a_sender_without_a_configured_secret_is_refused_and_told_which(
         answer = await receiver.post(endpoint, body, SIGN[endpoint](body))
 
     is_refused(answer, 401, f"{variable} is not set here")
+
+
+async def test_a_token_may_end_in_a_byte_that_is_a_space_elsewhere(
+    server: TemporalServer, shop: Shop
+) -> None:
+    token = "passw\u00e0"  # in UTF-8 its last byte is A0
+    environment = {**SECRETS, "GITLAB_WEBHOOK_TOKEN": token}
+    headers = {"Content-Type": "application/json", "X-Gitlab-Event": "Note Hook"}
+    async with receiving(server.address, shop.configuration, environment) as receiver:
+        for given, status in ((token.encode(), 200), (token.encode()[:-1], 401)):
+            proof = [(b"X-Gitlab-Token", given), *((n.encode(), v.encode()) for n, v in headers.items())]
+            answer = await receiver.http.post("/webhooks/gitlab", content=b"{}", headers=proof)
+            assert answer.status_code == status
