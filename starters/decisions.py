@@ -110,7 +110,7 @@ async def comment(
     as_json: JsonOption = False,
 ) -> None:
     """Comment on an open approval; a comment never decides."""
-    if not comment:
+    if not comment.strip():
         raise usage_error("comment is missing", remedy='give --comment "…"')
     where = Where(environment, version, application, workflow_id)
     message = DecisionMessage(comment=comment, gate=gate)

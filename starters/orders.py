@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 from temporalio.client import Client
@@ -13,7 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from domain.canary import Alert
 from domain.deployment import Command, DeploymentState, DeploymentStatus
-from domain.environment import EnvironmentRecord
+from domain.environment import EnvironmentRecord, Outcome
 from domain.rollback import RollbackRequest
 from domain.version import SemVer
 from starters.connection import DEPLOYMENTS_QUEUE
@@ -32,6 +34,22 @@ SERVING = frozenset(
     }
 )
 """States in which something of the new version serves, or may."""
+
+
+DELIVERY = "delivery"
+"""Memo of a run: what ordered it, as ``slack:trigger id``; the receiver's name for it too."""
+_LOOKED_AT = 5
+"""The last roll-backs of an environment among which one that is ordered again is sought."""
+
+
+_DELIVERED_WITHIN = timedelta(minutes=15)
+"""After its end nothing that ordered it is delivered any more: Slack's signatures live five minutes."""
+
+
+class _Delivered(Command):
+    """An order that knows by what it came, as its deployment's history keeps it; see `DELIVERY`."""
+
+    delivery: str
 
 
 async def send(client: Client, target: Target, order: str, message: Command | Alert) -> None:
@@ -79,24 +97,42 @@ class RollbackRun:
     Attributes:
         fresh: it was started now; otherwise it ran already.
         stopped: the deployment that had the turn, had deployed nothing yet, and was told to stop.
+        again: this very order was delivered before, and was carried out by it.
     """
 
     workflow_id: str
     fresh: bool
     stopped: str | None = None
+    again: bool = False
 
 
 async def order_rollback(
-    client: Client, record: EnvironmentRecord, *, actor: str, reason: str, to_version: str | None = None
+    client: Client,
+    record: EnvironmentRecord,
+    *,
+    actor: str,
+    reason: str,
+    to_version: str | None = None,
+    delivery: str | None = None,
 ) -> ToldDeployment | RollbackRun:
     """Bring an environment back to its last good version; ordering it twice is ordering it once.
 
     A deployment that is being rolled out or watched rolls back what it did; otherwise the live version is
     rolled back, and a deployment that still builds or waits for approval is stopped.
 
+    A `delivery` that comes again, even after what it ordered has ended, does nothing: it is sought among the
+    environment's last roll-backs, and among the signals of the deployment that rolled back last. It is not
+    found any more when the same version was rolled back once more since, or when that deployment was not the
+    last one; deliveries come again within minutes.
+
+    Args:
+        delivery: tells an order that is delivered again from one that is given again.
+
     Raises:
         CommandError: there is nothing to roll back, or the order makes no sense.
     """
+    if delivery is not None and (before := await _ordered_by(client, record, delivery)) is not None:
+        return RollbackRun(before, fresh=False, again=True)
     holder = "" if record.holder is None else record.holder.holder
     if holder.startswith("rollback:"):
         return RollbackRun(holder, fresh=False)
@@ -104,13 +140,14 @@ async def order_rollback(
     deployment = target_of(holder) if holder.startswith("deployment:") else None
     seen = None if deployment is None else await _seen(client, deployment)
     order = Command(actor=actor, reason=reason)
+    told = order if delivery is None else _Delivered(actor=actor, reason=reason, delivery=delivery)
     if deployment is not None and (seen is None or _has_deployed(seen) or record.current_version is None):
         if to_version is not None:
             raise CommandError(
                 f"to is {to_version}, but {holder} runs and goes back to what it found",
                 remedy="leave --to out, or abort it first and roll back when it has ended",
             )
-        await send(client, deployment, "rollback", order)
+        await send(client, deployment, "rollback", told)
         return ToldDeployment(deployment, seen)
     if record.current_version is None:
         raise CommandError(
@@ -120,7 +157,7 @@ async def order_rollback(
     request = rollback_request(
         place, actor, reason, from_version=record.current_version, to_version=to_version
     )
-    fresh = await _start(client, request)
+    fresh = await _start(client, request, delivery)
     if deployment is None:
         return RollbackRun(request.rollback_id, fresh)
     # The roll-back is first in the queue by now: it follows as soon as the turn is given back.
@@ -181,7 +218,46 @@ def _has_deployed(status: DeploymentStatus) -> bool:
     return any(entered.state in SERVING for entered in status.history)
 
 
-async def _start(client: Client, request: RollbackRequest) -> bool:
+async def _ordered_by(client: Client, record: EnvironmentRecord, delivery: str) -> str | None:
+    """What carried this delivery out, if it is among the last or about to be repeated."""
+    past = [p.holder for p in reversed(record.history) if p.holder.startswith("rollback:")]
+    ids = [*dict.fromkeys(past)][:_LOOKED_AT]
+    if record.current_version is not None:
+        # Until its end is written into the environment's history, it is known by what it rolls back.
+        ids.append(f"rollback:{record.application}:{record.environment}:{record.current_version}")
+    ids = [*dict.fromkeys(ids)]
+    deliveries = await asyncio.gather(*(_delivery_of(client, workflow_id) for workflow_id in ids))
+    found = next((i for i, carried in zip(ids, deliveries, strict=True) if carried == delivery), None)
+    return found or await _told_by(client, record, delivery)
+
+
+async def _told_by(client: Client, record: EnvironmentRecord, delivery: str) -> str | None:
+    """The deployment that rolled back what it did, if it ended a moment ago and this delivery told it to."""
+    last = record.history[-1] if record.history else None
+    if last is None or not last.holder.startswith("deployment:") or last.outcome is Outcome.DEPLOYED:
+        return None
+    if datetime.now(UTC) - last.finished_at > _DELIVERED_WITHIN:
+        return None
+    async for event in client.get_workflow_handle(last.holder).fetch_history_events():
+        if not event.HasField("workflow_execution_signaled_event_attributes"):
+            continue
+        signal = event.workflow_execution_signaled_event_attributes
+        if signal.signal_name == "rollback" and signal.input.payloads:
+            [order] = await client.data_converter.decode(signal.input.payloads[:1], [dict])
+            if isinstance(order, dict) and order.get(DELIVERY) == delivery:
+                return last.holder
+    return None
+
+
+async def _delivery_of(client: Client, workflow_id: str) -> str | None:
+    try:
+        described = await describe(client, workflow_id)
+    except NoAnswerError:  # paused in Temporal itself, so it runs: to be started again it would have to end
+        return None
+    return None if described is None else await described.memo_value(DELIVERY, default=None, type_hint=str)
+
+
+async def _start(client: Client, request: RollbackRequest, delivery: str | None) -> bool:
     """Whether it was started now."""
     try:
         await client.start_workflow(
@@ -191,6 +267,7 @@ async def _start(client: Client, request: RollbackRequest) -> bool:
             task_queue=DEPLOYMENTS_QUEUE,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            memo=None if delivery is None else {DELIVERY: delivery},
             static_summary=f"roll back {request.application} {request.from_version} in {request.environment}",
             static_details=f"- asked for by: {clean(request.actor)}\n- reason: {clean(request.reason)}",
         )

@@ -11,6 +11,7 @@ DOMAIN: Final = "sandbox"
 APP: Final = "A0SANDBOX"
 BOT_USER: Final = "U0BOT"
 BOT: Final = "B0BOT"
+HOOK: Final = "B0HOOK"
 BOT_TOKEN: Final = "xoxb-sandbox"
 APP_TOKEN: Final = "xapp-sandbox"
 SIGNING_SECRET: Final = "sandbox-signing-secret"
@@ -34,7 +35,9 @@ class SlackMessage:
     def public(self, *, with_metadata: bool = True) -> dict[str, Any]:
         """The message in Slack's JSON."""
         public: dict[str, Any] = {"type": "message", "ts": self.ts, "text": self.text, "bot_id": BOT}
-        public |= {"user": BOT_USER, "team": TEAM, "app_id": APP}
+        public |= {"team": TEAM, "app_id": APP}
+        # An incoming webhook is a bot of its own, and no user.
+        public |= {"bot_id": HOOK, "subtype": "bot_message"} if self.via == "webhook" else {"user": BOT_USER}
         if self.blocks:
             public["blocks"] = self.blocks
         if self.attachments:

@@ -62,7 +62,7 @@ class Done:
     """What a command came to.
 
     Attributes:
-        outcome: told, signalled, started, refused.
+        outcome: told, signalled, started, duplicate, refused.
     """
 
     said: Words
@@ -289,6 +289,7 @@ class _Reader:
     def _rollback(self) -> Callable[[Client], Awaitable[Done]]:
         place = self._place("rollback")
         reason = self._words() or "asked for in Slack"
+        delivery = f"slack:{self._command.trigger_id}"
         self._check_operator(place, "roll back")
 
         async def rollback(client: Client) -> Done:
@@ -303,7 +304,9 @@ class _Reader:
             except CommandError as error:
                 return Done(_explained(error), "refused", place.workflow_id)
             try:
-                done = await order_rollback(client, record, actor=self._person, reason=reason)
+                done = await order_rollback(
+                    client, record, actor=self._person, reason=reason, delivery=delivery
+                )
             except CommandError as error:
                 return Done(_explained(error), "refused", place.workflow_id)
             if isinstance(done, ToldDeployment):
@@ -311,6 +314,9 @@ class _Reader:
                 return Done(
                     words(f"{_BACK} {_named(done.target)} stops and rolls back."), "signalled", workflow_id
                 )
+            if done.again:
+                said = words(f"Done already: this very command went to {code(done.workflow_id)}.")
+                return Done(said, "duplicate", done.workflow_id)
             verb = "started" if done.fresh else "runs already"
             stopped = (
                 f"; {code(done.stopped)} had deployed nothing yet and is stopped" if done.stopped else ""

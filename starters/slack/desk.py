@@ -8,19 +8,19 @@ the message, and tells a refusal to the person alone.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 from pydantic import ValidationError
-from slack_sdk.webhook.async_client import AsyncWebhookClient
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from activities.slack.answers import SILENT
 from activities.slack.approval_message import APPROVE
 from activities.slack.web_api import BOT_TOKEN
 from domain.approval import Verb
@@ -31,6 +31,7 @@ from starters.receiver.temporal import ANSWER_LIMIT, Temporal, unavailable
 from starters.slack import commands
 from starters.slack.decisions import decision, signal, signed
 from starters.slack.modals import INPUT, QUESTIONS, Question, modal, notice
+from starters.slack.once import Once
 from starters.slack.payloads import (
     Action,
     BlockActions,
@@ -49,6 +50,7 @@ T = TypeVar("T")
 ACKNOWLEDGE_LIMIT = 2.8
 """Seconds for everything; Slack waits three."""
 _SAYING_LIMIT = 10
+_RESPONSE_HOST = "hooks.slack.com"
 
 _log = logging.getLogger(__name__)
 
@@ -115,6 +117,7 @@ class SlackDesk:
         self._api = SlackApi(configuration, environment)
         self._people = People(self._api, configuration)
         self._saying: set[asyncio.Task[None]] = set()
+        self._once: Once[SlackReply] = Once(lambda reply: reply.status == 200)
 
     async def handle(self, form: Mapping[str, str]) -> SlackReply:
         """Take one HTTP request: the fields of its form."""
@@ -131,11 +134,18 @@ class SlackDesk:
         return await self.take("interactive", payload)
 
     async def take(self, kind: str, payload: Mapping[str, Any]) -> SlackReply:
-        """Take one interaction.
+        """Take one interaction. One that is sent again gets the same answer, and nothing more is done.
 
         Args:
             kind: ``interactive`` or ``slash_commands``, as Socket Mode calls them.
         """
+        # Slack names every interaction in its payload (trigger_id), so the same payload is the same one.
+        payload = dict(payload)
+        identity = hashlib.sha256(json.dumps([kind, payload], sort_keys=True).encode()).hexdigest()
+        reply, _ = await self._once.do(identity, lambda: self._take(kind, payload))
+        return reply
+
+    async def _take(self, kind: str, payload: Mapping[str, Any]) -> SlackReply:
         what = payload.get("type") if kind == "interactive" else kind
         takers: dict[str, Callable[[Mapping[str, Any]], Coroutine[Any, Any, SlackReply]]] = {
             "block_actions": self._pressed,
@@ -183,7 +193,13 @@ class SlackDesk:
         self, pressed: BlockActions, action: Action, gate: Gate, target: Target
     ) -> tuple[Answer, Words | None]:
         deadline = _Deadline()
-        person = await deadline.slack(self._people.address_of(pressed.user))
+        here = None if pressed.team is None else pressed.team.id
+        person = await deadline.slack(self._people.address_of(pressed.user, here))
+        if self._api.token is not None and not (await deadline.slack(self._api.home())).posted(
+            pressed.message
+        ):
+            reason = "this message is not one of mine, so its buttons decide nothing"
+            return Answer(200, "refused", reason, gate.approval_id), _failed(reason)
         channel = pressed.channel.id if pressed.channel is not None else pressed.user.id
         if action.action_id in QUESTIONS:
             return await self._ask(QUESTIONS[action.action_id], pressed, gate, channel, deadline)
@@ -198,7 +214,7 @@ class SlackDesk:
             emergency=False,
             deadline=deadline,
         )
-        return _signalled(taken, gate), None if taken else _too_late(target)
+        return _signalled(taken, gate), _approved(target, gate) if taken else _too_late(target)
 
     async def _ask(
         self, question: Question, pressed: BlockActions, gate: Gate, channel: str, deadline: _Deadline
@@ -240,7 +256,8 @@ class SlackDesk:
             return _reply(answer, missing)
         deadline = _Deadline()
         try:
-            person = await deadline.slack(self._people.address_of(submitted.user))
+            here = None if submitted.team is None else submitted.team.id
+            person = await deadline.slack(self._people.address_of(submitted.user, here))
             taken = await self._decide(
                 question.verb,
                 person,
@@ -303,7 +320,7 @@ class SlackDesk:
             return _reply(Answer(200, "told", "help"), commands.usage(command.command).message())
         deadline = _Deadline()
         try:
-            person = await deadline.slack(self._people.address_of(command.who))
+            person = await deadline.slack(self._people.address_of(command.who, command.team_id))
             order = commands.understand(command, person, self._configuration(), self._key)
             done = await self._temporal_takes(order.carry_out, deadline)
         except (StrangerError, commands.MistakeError) as refused:
@@ -319,6 +336,9 @@ class SlackDesk:
     def _say(self, response_url: str | None, said: Words | None) -> None:
         if said is None or response_url is None:
             return
+        if not _is_slacks(response_url, self._configuration().notification_channels.slack.api_url):
+            _log.warning("a person in Slack could not be told: response_url does not lead to Slack")
+            return
         task = asyncio.create_task(_post(response_url, said))
         self._saying.add(task)
         task.add_done_callback(self._saying.discard)
@@ -326,14 +346,30 @@ class SlackDesk:
 
 async def _post(response_url: str, said: Words) -> None:
     """Answer at a response URL, which is a secret, so no error that may quote it is passed on."""
-    client = AsyncWebhookClient(response_url, timeout=_SAYING_LIMIT, retry_handlers=[], logger=SILENT)
+    message = {**said.message(), "replace_original": False}
+    limit = aiohttp.ClientTimeout(total=_SAYING_LIMIT)
     try:
-        answer = await client.send_dict({**said.message(), "replace_original": False})
+        async with (
+            aiohttp.ClientSession(timeout=limit, trust_env=True) as session,
+            session.post(response_url, json=message, allow_redirects=False) as answer,
+        ):
+            status = answer.status
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         _log.warning("a person in Slack could not be told: %s", type(error).__name__)
         return
-    if answer.status_code != 200:
-        _log.warning("a person in Slack could not be told: HTTP %s", answer.status_code)
+    if status != 200:
+        _log.warning("a person in Slack could not be told: HTTP %s", status)
+
+
+def _is_slacks(response_url: str, api_url: str) -> bool:
+    """Whether an address out of a payload is one that Slack gives: its own, or the host of the API we use."""
+    try:
+        asked, own = urlsplit(response_url), urlsplit(api_url)
+        if (asked.scheme, asked.hostname, asked.port) == (own.scheme, own.hostname, own.port):
+            return True
+        return asked.scheme == "https" and asked.hostname == _RESPONSE_HOST and asked.port in (None, 443)
+    except ValueError:
+        return False
 
 
 def _reply(answer: Answer, body: dict[str, Any] | None = None) -> SlackReply:
@@ -344,6 +380,11 @@ def _signalled(taken: bool, gate: Gate) -> Answer:
     if taken:
         return Answer(200, "signalled", "the approval has the decision", gate.approval_id)
     return Answer(200, "refused", "the approval is closed", gate.approval_id)
+
+
+def _approved(target: Target, gate: Gate) -> Words:
+    what = f"{code(target.application)} {code(target.version)} for {code(target.environment)}"
+    return words(f"You approved {what} (gate {code(gate.gate)}). If the gate refuses it, you are told.")
 
 
 def _too_late(target: Target) -> Words:

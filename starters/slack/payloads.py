@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from domain.model import Message
 from starters.errors import CommandError
@@ -26,6 +26,23 @@ class Place(Message):
     id: Id
 
 
+class Team(Message):
+    id: Id
+
+
+class Posted(Message):
+    """The message that a button belongs to.
+
+    Attributes:
+        user, bot_id: who posted it; an incoming webhook has a bot id of its own, and no user.
+        subtype: ``bot_message`` where no bot user posted it.
+    """
+
+    user: str | None = None
+    bot_id: str | None = None
+    subtype: str | None = None
+
+
 class Action(Message):
     action_id: str
     value: str = ""
@@ -33,9 +50,11 @@ class Action(Message):
 
 
 class BlockActions(Message):
-    """A pressed button."""
+    """A pressed button; `message` is none where it was shown to one person alone."""
 
     user: Who
+    team: Team | None = None
+    message: Posted | None = None
     channel: Place | None = None
     trigger_id: str = ""
     response_url: str | None = None
@@ -61,6 +80,7 @@ class ViewSubmission(Message):
     """A modal that was filled in."""
 
     user: Who
+    team: Team | None = None
     view: View
 
     def typed(self, name: str) -> str:
@@ -106,6 +126,12 @@ class Gate(Message):
 
     approval_id: Annotated[str, StringConstraints(max_length=500), AfterValidator(_of_a_deployment)]
     gate: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+    @model_validator(mode="after")
+    def _is_of_its_approval(self) -> Self:
+        if gate_of(self.approval_id) != self.gate:
+            raise ValueError(f"gate is {self.gate!r}, which is not the gate of {self.approval_id!r}")
+        return self
 
 
 class Occasion(Gate):

@@ -21,10 +21,10 @@ from activities.slack.answers import SILENT
 from activities.slack.web_api import BOT_TOKEN
 from domain.configuration import Configuration
 from starters.receiver.temporal import unavailable
-from starters.slack.payloads import Who
+from starters.slack.payloads import Posted, Who
 from starters.slack.words import Words, code, words
 
-REMEMBERED_FOR = 3600.0
+REMEMBERED_FOR = 300.0
 """Seconds that a person's profile counts; what could not be asked is asked again at once."""
 _TIMEOUT_SECONDS = 5
 _PASSING = frozenset(
@@ -61,9 +61,24 @@ class SlackRefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class _Team:
-    id: str
+class Home:
+    """Where and as whom the bot token speaks.
+
+    Attributes:
+        team: the workspace's id.
+        user, bot: ids of our bot, as messages it posted name it.
+    """
+
+    team: str
     enterprise: str | None
+    user: str | None
+    bot: str | None
+
+    def posted(self, message: Posted | None) -> bool:
+        """Whether our bot posted the message, and not an incoming webhook of the app, or somebody else."""
+        if message is None or message.subtype == "bot_message" or self.user is None:
+            return False
+        return message.user == self.user and self.bot in (None, message.bot_id)
 
 
 @dataclass(frozen=True)
@@ -81,6 +96,7 @@ class SlackApi:
     def __init__(self, configuration: Callable[[], Configuration], environment: Mapping[str, str]) -> None:
         self._configuration = configuration
         self._environment = environment
+        self._home: tuple[str, Home] | None = None  # by token
 
     @property
     def token(self) -> str | None:
@@ -114,6 +130,20 @@ class SlackApi:
             raise unavailable("Slack itself cannot be reached; try again") from None
         return answer.data if isinstance(answer.data, dict) else {}
 
+    async def home(self) -> Home:
+        """Asked once for each token; raises as `call` does."""
+        token = self.token or ""
+        if self._home is None or self._home[0] != token:
+            answer = await self.call(lambda slack: slack.auth_test())
+            home = Home(
+                team=str(answer.get("team_id", "")),
+                enterprise=answer.get("enterprise_id") or None,
+                user=answer.get("user_id") or None,
+                bot=answer.get("bot_id") or None,
+            )
+            self._home = (token, home)
+        return self._home[1]
+
 
 class People:
     """Remembers whom it asked for, for a while.
@@ -136,11 +166,13 @@ class People:
         self._configuration = configuration
         self._now = now
         self._known: dict[str, tuple[float, _Profile]] = {}
-        self._team: tuple[str, _Team] | None = None  # by token
         self._asking: dict[str, asyncio.Task[_Profile]] = {}
 
-    async def address_of(self, who: Who) -> str:
+    async def address_of(self, who: Who, here: str | None = None) -> str:
         """The address by which decisions and roles name the person.
+
+        Args:
+            here: the workspace that the payload is of; without a bot token nothing else says which is ours.
 
         Raises:
             StrangerError: nobody we know, or somebody of another workspace.
@@ -151,10 +183,12 @@ class People:
         if self._api.token is None:
             if listed is None:
                 raise _unknown(who, f"this receiver has no {BOT_TOKEN} to ask Slack with")
+            if who.team_id != here:
+                raise _foreigner()
             return listed
         try:
-            ours = await self._ours()
-            if listed is not None and who.team_id == ours.id:
+            ours = await self._api.home()
+            if listed is not None and who.team_id == ours.team:
                 return listed
             profile = await self._profile(who.id)
         except SlackRefusedError as error:
@@ -164,11 +198,9 @@ class People:
         if profile.deleted or profile.bot:
             what = "a deactivated account" if profile.deleted else "a bot"
             raise StrangerError(words(f":no_entry: Nothing was done: {code(who.id)} is {what}."))
-        foreign = who.team_id not in (None, ours.id) or profile.team != ours.id
+        foreign = who.team_id not in (None, ours.team) or profile.team != ours.team
         if foreign and (ours.enterprise is None or profile.enterprise != ours.enterprise):
-            raise StrangerError(
-                words(":no_entry: Nothing was done: you belong to another workspace than this app.")
-            )
+            raise _foreigner()
         if listed is not None:
             return listed
         if profile.email is None:
@@ -182,14 +214,6 @@ class People:
         for task in asking:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
-
-    async def _ours(self) -> _Team:
-        token = self._api.token or ""
-        if self._team is None or self._team[0] != token:
-            answer = await self._api.call(lambda slack: slack.auth_test())
-            team = _Team(str(answer.get("team_id", "")), answer.get("enterprise_id") or None)
-            self._team = (token, team)
-        return self._team[1]
 
     async def _profile(self, user_id: str) -> _Profile:
         """From memory, or by asking once for all who wait for the same person."""
@@ -224,6 +248,10 @@ class People:
             del self._known[next(iter(self._known))]
         self._known[user_id] = (self._now(), profile)
         return profile
+
+
+def _foreigner() -> StrangerError:
+    return StrangerError(words(":no_entry: Nothing was done: you belong to another workspace than this app."))
 
 
 def _unknown(who: Who, reason: str) -> StrangerError:

@@ -88,12 +88,13 @@ async def test_who_asked_for_it_may_not_approve_it(
 async def test_a_comment_never_decides(waiting: CommandLine) -> None:
     answer = await waiting("comment", "production", "1.0.0", "--actor", MALLORY, "-m", "is the runbook done?")
     empty = await waiting("comment", "production", "1.0.0")
+    blank = await waiting("comment", "production", "1.0.0", "-m", "   ")
 
     assert answer.exit_code == 0
     assert "comment kept" in answer.stdout
     assert "is the runbook done?" in (await waiting("status", "production", "1.0.0")).stdout
-    assert empty.exit_code == 2
-    assert "comment is missing" in empty.stderr
+    assert [a.exit_code for a in (empty, blank)] == [2, 2]
+    assert all("comment is missing" in a.stderr for a in (empty, blank))
 
 
 async def test_an_early_approval_is_kept_for_its_gate(cli: CommandLine, world: World) -> None:

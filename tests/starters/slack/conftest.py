@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel
 from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
+from slack_sdk.webhook.async_client import AsyncWebhookClient
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -92,8 +93,8 @@ class Office:
         name = f"approval:{self.application}:{environment}:{version}:manual_approval"
         return Approval(await self.client.start_workflow("Waiting", id=name, task_queue="nobody-works-here"))
 
-    async def card(self, approval: Approval) -> SlackMessage:
-        """The message with the buttons, as the worker posts it."""
+    async def card(self, approval: Approval, *, by_webhook: bool = False) -> SlackMessage:
+        """The message with the buttons, as the worker posts it, or a forged one."""
         value = json.dumps({"approval_id": approval.id, "gate": "manual_approval"})
         buttons = [
             {
@@ -104,8 +105,12 @@ class Office:
             }
             for name in ("approve", "reject", "comment", "break_glass")
         ]
-        bot = AsyncWebClient(token=BOT_TOKEN, base_url=self.slack.api_url)
         blocks = [{"type": "actions", "elements": buttons}]
+        if by_webhook:
+            webhook = AsyncWebhookClient(self.slack.webhook_url("approvals"))
+            await webhook.send(text="Approve something harmless?", blocks=blocks)
+            return self.slack.messages[-1]
+        bot = AsyncWebClient(token=BOT_TOKEN, base_url=self.slack.api_url)
         await bot.chat_postMessage(channel="approvals", text="Approve?", blocks=blocks)
         return self.slack.messages[-1]
 
@@ -168,6 +173,22 @@ async def open_office(
                 stack.push_async_callback(_stopped, running, stopping)
                 await slack.wait_for_connections(1)
             return place
+
+        yield opened
+
+
+OpenDesk = Callable[[Office], Any]
+
+
+@pytest.fixture
+async def open_desk() -> AsyncIterator[OpenDesk]:
+    """Open another receiver's desk: it remembers nothing of what the first one did."""
+    async with AsyncExitStack() as stack:
+
+        async def opened(office: Office) -> SlackDesk:
+            desk = SlackDesk(Temporal(), lambda: office.settings, environment=office.environment)
+            stack.push_async_callback(desk.close)
+            return desk
 
         yield opened
 

@@ -9,12 +9,13 @@ from temporalio.client import WorkflowHandle
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
 from domain.approval import DecisionMessage
-from domain.deployment import Command, DeploymentStatus
+from domain.deployment import Command, DeploymentState, DeploymentStatus
 from domain.rollback import RollbackStatus
 from sandbox.processes import free_port
 from sandbox.slack import SlackUser
+from starters.finding import describe
 from tests.starters.conftest import Eventually
-from tests.starters.slack.conftest import ANNA, BERT, HIDDEN, NINA, Office, Open, signals_of
+from tests.starters.slack.conftest import ANNA, BERT, HIDDEN, NINA, Office, Open, OpenDesk, signals_of
 from tests.starters.world import ADA, BOB, World
 
 STATE = SearchAttributeKey.for_keyword("DeploymentState")
@@ -104,12 +105,16 @@ async def _listed(office: Office, workflow_id: str) -> bool:
     return found.count == 1
 
 
-async def test_before_the_gate_opens_the_deployment_keeps_the_decision(open_office: Open) -> None:
+async def test_before_the_gate_opens_the_deployment_keeps_the_decision(
+    open_office: Open, open_desk: OpenDesk
+) -> None:
     office: Office = await open_office()
     deployment = await _waiting(office)
 
     said = await _say(office, "approve production 3.0.0")
-    await office.slack.redeliver(await office.slack.command("/deploy", "approve production 3.0.0", user=BERT))
+    typed = await office.slack.command("/deploy", "approve production 3.0.0", user=BERT)
+    office.desk = await open_desk(office)
+    await office.slack.redeliver(typed)
 
     assert "counts when the gate opens" in said
     (verb, early), (_, first), (_, again) = await signals_of(deployment, DecisionMessage)
@@ -175,7 +180,7 @@ async def test_when_temporal_is_away_the_person_is_shown_that_it_failed_and_why(
 
 
 async def test_a_release_from_the_first_question_to_its_roll_back(
-    open_office: Open, world: World, eventually: Eventually
+    open_office: Open, open_desk: OpenDesk, world: World, eventually: Eventually
 ) -> None:
     office: Office = await open_office()
 
@@ -213,13 +218,64 @@ async def test_a_release_from_the_first_question_to_its_roll_back(
 
     assert "`2.0.0` is live" in await _say(office, "status production")
     assert "`2.0.0` is live" in await _say(office, "status")
-    # when an operator rolls it back, twice in a hurry
-    said = await _say(office, "rollback production customers complain", BERT)
+    # when an operator rolls it back
+    ordered = await office.slack.command("/deploy", "rollback production customers complain", user=BERT)
     rollback_id = f"rollback:{office.application}:production:2.0.0"
-    assert f"`{rollback_id}` started" in said
+    assert f"`{rollback_id}` started" in ordered.body["text"]
 
     rollback = office.client.get_workflow_handle(rollback_id, result_type=RollbackStatus)
     result = await rollback.result()
     assert (result.succeeded, result.actor, result.reason) == (True, BOB, "customers complain")
     assert "`1.0.0` is live" in await _say(office, "status production")
     assert office.application not in await _say(office, "pending")
+    # and when the order is delivered again, to this receiver or another one, nothing more is rolled back
+    assert (await office.slack.redeliver(ordered)).body == ordered.body
+    office.desk = await open_desk(office)
+    again = await office.slack.redeliver(ordered)
+    assert f"Done already: this very command went to `{rollback_id}`" in again.body["text"]
+    assert await describe(office.client, f"rollback:{office.application}:production:1.0.0") is None
+    assert "`1.0.0` is live" in await _say(office, "status production")
+
+
+async def test_an_order_to_a_deployment_that_is_delivered_again_rolls_nothing_else_back(
+    open_office: Open, open_desk: OpenDesk, world: World, eventually: Eventually
+) -> None:
+    office: Office = await open_office()
+    office.slack.patience = 30
+
+    async def start(version: str) -> WorkflowHandle[Any, DeploymentStatus]:
+        body = {"application": office.application, "environment": "dev", "version": version}
+        handle: WorkflowHandle[Any, DeploymentStatus] = await office.client.start_workflow(
+            "DeploymentWorkflow",
+            {**body, "actor": "dev@example.com"},
+            id=f"deployment:{office.application}:dev:{version}",
+            task_queue="deployments",
+            result_type=DeploymentStatus,
+        )
+        return handle
+
+    # given two good versions, and a third that is being watched
+    for version in ("1.0.0", "1.1.0"):
+        await (await start(version)).result()
+    world.monitoring.held.add(f"{office.application}: monitoring of 1.2.0")
+    watched = await start("1.2.0")
+
+    async def monitored() -> bool:
+        status = await watched.query("status", result_type=DeploymentStatus)
+        return status.state is DeploymentState.MONITORING
+
+    await eventually(monitored)
+    # when an operator has it rolled back
+    ordered = await office.slack.command("/deploy", "rollback dev errors", user=BERT)
+    assert "stops and rolls back" in ordered.body["text"]
+    undone = (await watched.result()).rollback
+    assert undone is not None
+    assert undone.succeeded
+    # then the same order at another receiver does nothing
+    office.desk = await open_desk(office)
+    again = await office.slack.redeliver(ordered)
+    assert f"Done already: this very command went to `{watched.id}`" in again.body["text"]
+    assert "`1.1.0` is live" in await _say(office, "status dev")
+    # and a new one is a new one
+    anew = await office.slack.command("/deploy", "rollback dev errors", user=BERT)
+    assert f"`rollback:{office.application}:dev:1.1.0` started" in anew.body["text"]

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from domain.configuration import Configuration
-from sandbox.slack import BOT_TOKEN, SlackServer, SlackUser
+from sandbox.slack import BOT_TOKEN, TEAM, SlackServer, SlackUser
 from starters.receiver.answer import RefusedError
 from starters.slack.payloads import Who
 from starters.slack.people import REMEMBERED_FOR, People, SlackApi, StrangerError
@@ -76,9 +76,12 @@ async def test_without_a_token_only_the_directory_counts() -> None:
     async with SlackServer.start(users=PEOPLE) as slack:
         people = _people(slack, token=None)
 
-        assert await people.address_of(_who(LISTED)) == "eve@example.com"
+        assert await people.address_of(_who(LISTED), here=TEAM) == "eve@example.com"
+        for elsewhere in ("T9OTHER", None):
+            with pytest.raises(StrangerError, match="another workspace"):
+                await people.address_of(_who(LISTED), here=elsewhere)
         with pytest.raises(StrangerError, match="SLACK_BOT_TOKEN"):
-            await people.address_of(_who(ANNA))
+            await people.address_of(_who(ANNA), here=TEAM)
 
 
 async def test_people_are_remembered_for_a_while_and_troubles_are_not() -> None:
@@ -101,6 +104,7 @@ async def test_people_are_remembered_for_a_while_and_troubles_are_not() -> None:
         # when many ask at once, Slack is asked once
         await asyncio.gather(*(people.address_of(_who(ANNA)) for _ in range(5)))
         assert asked() == 3
+        assert REMEMBERED_FOR <= 300
         clock.now += REMEMBERED_FOR - 1
         await people.address_of(_who(ANNA))
         assert asked() == 3
