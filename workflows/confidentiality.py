@@ -24,11 +24,13 @@ ENCRYPTION_REQUIRED = "ERLMCP_DEPLOY_ENCRYPTION_REQUIRED"
 """``true``: what is not encrypted is not read."""
 
 ENCRYPTED = b"binary/encrypted"
-REFUSED = b"binary/unencrypted-refused"
+REFUSED = b"binary/refused"
+"""Marks, within the process only, what is not read; the data say why."""
 KEY_ID = "encryption-key-id"
 _CIPHER = "encryption-cipher"
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
+_TAG_BYTES = 16
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -39,7 +41,11 @@ UNENCRYPTED = (
 
 
 class UnreadablePayloadError(Exception):
-    """A payload cannot be read: its key is missing here, or it is not encrypted and has to be."""
+    """A payload cannot be read: not encrypted though it has to be, changed, or its key is missing here."""
+
+
+class UnknownKeyError(UnreadablePayloadError):
+    """The key of a payload is not here; a process that has it may read the payload."""
 
 
 class EncryptionKeys:
@@ -95,12 +101,13 @@ class EncryptionKeys:
         """What was encrypted.
 
         Raises:
-            UnreadablePayloadError: the key is not here, or the payload was changed.
+            UnknownKeyError: the key is not here.
+            UnreadablePayloadError: no key can read it: it was changed, or never encrypted.
         """
-        name = key_id(payload)
+        name = _name_of_key(payload)
         cipher = self._ciphers.get(name)
         if cipher is None:
-            raise UnreadablePayloadError(
+            raise UnknownKeyError(
                 f"a payload is encrypted with the key {name!r}, and {ENCRYPTION_KEYS} has only "
                 f"{', '.join(self._ciphers)}; add that key behind the first one"
             )
@@ -124,6 +131,21 @@ def key_id(payload: Payload) -> str:
     return payload.metadata.get(KEY_ID, b"").decode(errors="replace")
 
 
+def _name_of_key(payload: Payload) -> str:
+    """The id of the key of a payload that at least looks encrypted.
+
+    Raises:
+        UnreadablePayloadError: no key can read this.
+    """
+    name = key_id(payload)
+    if _ID.fullmatch(name) is None or len(payload.data) < _NONCE_BYTES + _TAG_BYTES:
+        raise UnreadablePayloadError(
+            "a payload says that it is encrypted, and is not: it names no key, or is too short; "
+            "send it with erlmcp-deploy, or through the codec server"
+        )
+    return name
+
+
 def _key(entry: str) -> tuple[str, bytes]:
     name, _, encoded = entry.strip().partition(":")
     # An entry without a colon may be a bare key: it is not shown.
@@ -144,10 +166,12 @@ def _bound_to(name: str) -> bytes:
 class PayloadEncryption(PayloadCodec):
     """Encrypts what goes to Temporal, and decrypts what comes from there.
 
-    What is not encrypted is read all the same, so that encryption can be switched on while workflows run;
-    with `required` it is marked, and the payload converter refuses it: one such signal is dropped, and stops
-    nothing else. A payload whose key is missing is an error for the whole task, which Temporal tries again
-    until the key is there: nothing is lost.
+    What is not encrypted is read all the same, so that encryption can be switched on while workflows run.
+
+    What nobody may read (with `required`, what is not encrypted) or can read (changed, malformed) is marked,
+    and the payload converter refuses it: one such signal is dropped, and stops nothing else. A payload whose
+    key is missing here is an error for the whole task, which Temporal tries again until the key is there: it
+    may as well be an input or a result of another worker as a stray signal, and a codec is told neither.
 
     Args:
         keys: without any, nothing is encrypted, and what is encrypted cannot be read.
@@ -183,13 +207,28 @@ class PayloadEncryption(PayloadCodec):
         return [self._decoded(payload) for payload in payloads]
 
     def _decoded(self, payload: Payload) -> Payload:
-        if payload.metadata.get("encoding") == ENCRYPTED:
-            if self.keys is None:
-                raise UnreadablePayloadError(
-                    f"a payload is encrypted with the key {key_id(payload)!r}, and {ENCRYPTION_KEYS} is "
-                    "not set; set it to what the workers have"
-                )
-            return self.keys.decrypt(payload)
+        encoding = payload.metadata.get("encoding")
+        if encoding == ENCRYPTED:
+            try:
+                return self._decrypted(payload)
+            except UnknownKeyError:
+                raise
+            except UnreadablePayloadError as error:
+                return _refused(str(error))
         if self._required:
-            return Payload(metadata={"encoding": REFUSED})
+            return _refused(UNENCRYPTED)
+        if encoding == REFUSED:
+            return _refused("a payload bears a mark that only its reader sets")
         return payload
+
+    def _decrypted(self, payload: Payload) -> Payload:
+        if self.keys is not None:
+            return self.keys.decrypt(payload)
+        raise UnknownKeyError(
+            f"a payload is encrypted with the key {_name_of_key(payload)!r}, and {ENCRYPTION_KEYS} is "
+            "not set; set it to what the workers have"
+        )
+
+
+def _refused(reason: str) -> Payload:
+    return Payload(metadata={"encoding": REFUSED}, data=reason.encode())

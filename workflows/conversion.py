@@ -30,7 +30,7 @@ from temporalio.exceptions import ApplicationError
 from domain.deployment import DeploymentRequest
 from domain.rollback import RollbackRequest
 from domain.validation import ValidationRequest
-from workflows.confidentiality import REFUSED, UNENCRYPTED, PayloadEncryption, UnreadablePayloadError
+from workflows.confidentiality import REFUSED, PayloadEncryption, UnreadablePayloadError
 
 INPUTS: tuple[type[BaseModel], ...] = (DeploymentRequest, RollbackRequest, ValidationRequest)
 """Inputs that people write by hand, with the Temporal CLI or UI."""
@@ -93,9 +93,10 @@ class _RefusedConverter(EncodingPayloadConverter):
         return None
 
     def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:
-        error = UnreadablePayloadError(UNENCRYPTED)
+        reason = payload.data.decode(errors="replace")
+        error = UnreadablePayloadError(reason)
         if _input_model(type_hint) is not None:
-            raise _invalid_input(UNENCRYPTED) from error
+            raise _invalid_input(reason) from error
         raise error
 
 

@@ -2,8 +2,9 @@
 
 Exactly once: each message is written into the effects ledger before and after it is sent. When a worker
 dies in between, the next attempt looks the message up in the channel, by the key in its metadata. The bot
-needs the scopes ``chat:write``, ``channels:read`` and ``channels:history``, for private channels
-``groups:read`` and ``groups:history``, and to find people by their address ``users:read.email``. An incoming
+needs the scopes ``chat:write``, ``channels:read`` and ``channels:history``, for private channels also
+``groups:read`` and ``groups:history``, and to find people by their address ``users:read.email``. What it may
+not look up, for want of a scope, is sent again rather than lost. An incoming
 webhook cannot be asked, and neither can a message to one person alone, so in that narrow window these may
 come twice; nothing is ever lost.
 

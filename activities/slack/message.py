@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from slack_sdk.models.blocks import Block
@@ -18,12 +18,18 @@ class Message:
     """What is posted.
 
     Attributes:
+        text: in mrkdwn, complete enough to stand alone.
         payload: of the metadata: ``key`` by which it is found again, ``thread`` it begins or belongs to.
     """
 
     text: str
     blocks: Sequence[Block]
     payload: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def plain(self) -> Message:
+        """The same without blocks, for when Slack does not take them."""
+        return replace(self, blocks=[])
 
     @property
     def metadata(self) -> Metadata:

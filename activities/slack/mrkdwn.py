@@ -17,8 +17,14 @@ FIELD_LIMIT: Final = 2000
 _URL_LIMIT: Final = 1000
 _URL_CHARACTERS: Final = "%:/?#[]@!$'()*+,;=~&"
 _CONTROL: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-# Besides control characters: what turns the direction of writing, or ends a line.
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
+# Control characters, ends of lines, and what programs may leave out when they show text: format characters,
+# such as those that turn the direction of writing, and Unicode's Default_Ignorable_Code_Point. The blank in
+# their place shows that two names differ which would look the same without it.
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
+)
 _BLANKS = re.compile(r"\s+")
 
 
@@ -50,9 +56,11 @@ def seen(plain: str) -> str:
 
 def link(url: str, label: str = "") -> str:
     """A link; an address that is none, or too long, is shown as text."""
-    if (len(url) > _URL_LIMIT // 3 and len(quote(url, safe=_URL_CHARACTERS)) > _URL_LIMIT) or not is_url(url):
+    target = ""
+    if len(url) <= _URL_LIMIT and is_url(url):
+        target = quote(url, safe=_URL_CHARACTERS).replace("&", "&amp;")
+    if not target or len(target) > _URL_LIMIT:
         return one_line(f"{label}: {url}" if label else url, _URL_LIMIT)
-    target = quote(url, safe=_URL_CHARACTERS).replace("&", "&amp;")
     return f"<{target}|{one_line(label, 200)}>" if label else f"<{target}>"
 
 

@@ -12,13 +12,13 @@ from activities.slack.message import Message
 from activities.slack.mrkdwn import (
     FIELD_LIMIT,
     TEXT_LIMIT,
-    escaped,
     in_a_row,
     is_url,
     link,
     listed,
     mrkdwn,
     one_line,
+    seen,
 )
 from domain.notification import Notification, NotificationType
 
@@ -58,7 +58,7 @@ def _blocks(notification: Notification, mentions: Sequence[str]) -> list[Block]:
         for name, value in list(notification.fields.items())[: _SECTIONS * _FIELDS]
     ]
     sections = [SectionBlock(fields=list(shown[i : i + _FIELDS])) for i in range(0, len(shown), _FIELDS)]
-    header = PlainTextObject(text=_shortened(_headline(notification), _HEADER), emoji=False)
+    header = PlainTextObject(text=_shortened(seen(_headline(notification)), _HEADER), emoji=False)
     blocks: list[Block] = [HeaderBlock(text=header), *sections]
     if mentions:
         blocks.append(SectionBlock(text=mrkdwn(in_a_row(mentions, TEXT_LIMIT, separator=" "))))
@@ -98,7 +98,7 @@ def _linked(value: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    return escaped(_plain(value), FIELD_LIMIT - 200)  # leaves room for the label
+    return one_line(_plain(value), FIELD_LIMIT - 200)  # leaves room for the label
 
 
 def _plain(value: Any) -> str:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from typing import TypeVar
+
+from slack_sdk.errors import SlackObjectFormationError
 
 from activities.errors import UNAVAILABLE, fail
 from activities.ledger import EffectsLedger
+from activities.slack.message import Message
 from domain.notification import Delivery
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +34,22 @@ class NotSentError(Exception):
         self.kind = kind
         self.code = code
         self.retry_after = retry_after
+
+
+_BLOCKS_REFUSED = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long"})
+
+
+async def in_blocks_or_plain(send: Callable[[Message], Awaitable[T]], message: Message) -> T:
+    """Send a message, and its plain form if Slack refuses the blocks: it is plainer, and not lost."""
+    try:
+        return await send(message)
+    except SlackObjectFormationError as error:  # the library knows some of Slack's limits
+        _log.warning("blocks that Slack would refuse (%s); the message is sent as plain text", error)
+    except NotSentError as error:
+        if error.code not in _BLOCKS_REFUSED:
+            raise
+        _log.warning("%s; the message is sent as plain text", error)
+    return await send(message.plain)
 
 
 Send = Callable[[datetime | None], Awaitable[str | None]]

@@ -14,7 +14,7 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 from activities.errors import UNAVAILABLE
 from activities.slack.answers import SILENT, TIMEOUT_SECONDS, understood
 from activities.slack.message import Message
-from activities.slack.sending import NotSentError
+from activities.slack.sending import NotSentError, in_blocks_or_plain
 
 BOT_TOKEN: Final = "SLACK_BOT_TOKEN"  # noqa: S105 - the name of a variable
 _PAGE: Final = 200
@@ -61,30 +61,39 @@ class WebApi:
         self, channel: str, message: Message, *, thread: str | None = None, broadcast: bool = False
     ) -> Reference:
         """Post to a channel by name or id, or to a person by member id; as a reply if `thread` is given."""
-        with self._understood(channel):
-            answer = await self._client.chat_postMessage(
-                channel=channel,
-                text=message.text,
-                blocks=message.blocks,
-                metadata=message.metadata,
-                thread_ts=thread,
-                reply_broadcast=broadcast or None,
-                unfurl_links=False,
-                unfurl_media=False,
-            )
-        self._ids[channel] = answer["channel"]
-        return Reference(answer["channel"], answer["ts"])
+
+        async def send(message: Message) -> Reference:
+            with self._understood(channel):
+                answer = await self._client.chat_postMessage(
+                    channel=channel,
+                    text=message.text,
+                    blocks=message.blocks,
+                    metadata=message.metadata,
+                    thread_ts=thread,
+                    reply_broadcast=broadcast or None,
+                    unfurl_links=False,
+                    unfurl_media=False,
+                )
+            return Reference(answer["channel"], answer["ts"])
+
+        posted = await in_blocks_or_plain(send, message)
+        self._ids[channel] = posted.channel
+        return posted
 
     async def update(self, reference: Reference, message: Message) -> None:
         """Replace a message."""
-        with self._understood(reference.channel):
-            await self._client.chat_update(
-                channel=reference.channel,
-                ts=reference.ts,
-                text=message.text,
-                blocks=message.blocks,
-                metadata=message.metadata,
-            )
+
+        async def send(message: Message) -> None:
+            with self._understood(reference.channel):
+                await self._client.chat_update(
+                    channel=reference.channel,
+                    ts=reference.ts,
+                    text=message.text,
+                    blocks=message.blocks,  # none take those away that are shown
+                    metadata=message.metadata,
+                )
+
+        await in_blocks_or_plain(send, message)
 
     async def whisper(self, channel: str, user: str, text: str) -> None:
         """Show a text to one member of a channel alone."""
@@ -169,13 +178,20 @@ class WebApi:
         if not name.startswith("#"):
             return name
         if name not in self._ids:
-            with self._understood(name):
-                pages = await self._client.conversations_list(
-                    types="public_channel,private_channel", exclude_archived=True, limit=1000
-                )
-                async for page in pages:
-                    self._ids |= {f"#{channel['name']}": str(channel["id"]) for channel in page["channels"]}
+            try:
+                await self._list(name, "public_channel,private_channel")
+            except NotSentError as error:
+                if error.code != "missing_scope":
+                    raise
+                # Without groups:read Slack refuses the whole list, not only the private channels in it.
+                await self._list(name, "public_channel")
         return self._ids.get(name)
+
+    async def _list(self, name: str, types: str) -> None:
+        with self._understood(name):
+            pages = await self._client.conversations_list(types=types, exclude_archived=True, limit=1000)
+            async for page in pages:
+                self._ids |= {f"#{channel['name']}": str(channel["id"]) for channel in page["channels"]}
 
     def _understood(self, where: str) -> AbstractContextManager[None]:
         return understood(f"{BOT_TOKEN} for {where}", self._url)

@@ -11,7 +11,7 @@ from slack_sdk.webhook.async_client import AsyncWebhookClient
 from activities.errors import REFUSED, UNAVAILABLE, fail
 from activities.slack.answers import SILENT, TIMEOUT_SECONDS, explain
 from activities.slack.message import Message
-from activities.slack.sending import NotSentError
+from activities.slack.sending import NotSentError, in_blocks_or_plain
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,9 @@ class Webhook:
         """
         if not _is_address(self.url):
             raise NotSentError(REFUSED, f"{self.setting} is not an http or https address")
+        await in_blocks_or_plain(self._post, message)
+
+    async def _post(self, message: Message) -> None:
         client = AsyncWebhookClient(self.url, timeout=TIMEOUT_SECONDS, retry_handlers=[], logger=SILENT)
         # No cause is kept: aiohttp's errors quote the address.
         try:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from slack_sdk.models.blocks import MarkdownTextObject, SectionBlock
 from temporalio.exceptions import ApplicationError
 
 from activities.errors import UNAVAILABLE
 from activities.ledger import EffectsLedger
 from activities.slack import SlackChannel
+from activities.slack.message import Message
+from activities.slack.webhook import Webhook
 from domain.configuration import SlackSettings
 from domain.notification import Notification, NotificationType, notification
 from sandbox.processes import free_port
@@ -433,3 +436,83 @@ async def test_values_can_neither_mention_people_nor_disguise_links_nor_burst_th
     assert first["fields"][0]["text"].startswith("*Field 0*\n&lt;!channel&gt; &amp; xxx")
     assert "<!channel>" not in message.text
     assert message.metadata == {"event_type": "erlmcp_deploy", "event_payload": {"key": "k"}}
+
+
+async def test_a_value_stays_one_field(slack: SlackServer, ledger: EffectsLedger) -> None:
+    # given words of people that look like fields of ours
+    forged = "latency\n*Approved by*\u2028\u061cbob@example.com,\u200b\U000e0041\u3164verified"
+    told = notification("k", NotificationType.DEPLOYMENT_FAILED, environment="staging", error_message=forged)
+
+    await by_bot(slack, ledger).deliver(told)
+
+    [message] = slack.messages
+    _, section = message.blocks
+    assert section["fields"][1]["text"] == "*Error message*\nlatency *Approved by* bob@example.com, verified"
+    assert message.text.splitlines()[1:] == [
+        "Environment: staging",
+        "Error message: latency *Approved by* bob@example.com, verified",
+    ]
+
+
+@pytest.mark.parametrize("ampersands", [100, 190, 960])
+async def test_an_address_bursts_no_field_however_it_is_written(
+    slack: SlackServer, ledger: EffectsLedger, ampersands: int
+) -> None:
+    address = "https://x.example.com/?" + "&" * ampersands
+    told = notification(
+        "k", NotificationType.DEPLOYMENT_FAILED, environment="production", incident_url=address
+    )
+
+    deliveries = await by_bot(slack, ledger).deliver(told)
+
+    assert [d.delivered for d in deliveries] == [True, True]
+    assert (
+        slack.messages[0]
+        .blocks[1]["fields"][1]["text"]
+        .startswith(f"*Incident url*\n{'<' if ampersands < 960 / 5 else ''}https://x.example.com/?&amp;")
+    )
+    assert [name for name, _ in slack.calls] == ["chat.postMessage", "chat.postMessage"]
+
+
+async def test_blocks_that_slack_refuses_cost_the_looks_and_not_the_message(
+    slack: SlackServer, ledger: EffectsLedger
+) -> None:
+    slack.fail_next(error="invalid_blocks", method="chat.postMessage")
+
+    [delivery] = await by_bot(slack, ledger).deliver(STARTED)
+
+    [message] = slack.messages
+    assert delivery.delivered
+    assert message.blocks == []
+    assert message.text.splitlines()[:2] == ["Deployment Started [INFO]", "Environment: staging"]
+
+
+@pytest.mark.parametrize("length", [2500, 3500])  # too long for Slack; too long for its library
+async def test_by_webhook_too(slack: SlackServer, length: int) -> None:
+    too_long = SectionBlock(fields=[MarkdownTextObject(text="x" * length)])
+
+    await Webhook(slack.webhook_url("alerts"), "SLACK_WEBHOOK").send(
+        Message(text="in words", blocks=[too_long])
+    )
+
+    [message] = slack.messages
+    assert (message.text, message.blocks) == ("in words", [])
+
+
+async def test_without_the_scope_for_private_channels_the_public_ones_are_looked_up(
+    slack: SlackServer, ledger: EffectsLedger, tmp_path: Path
+) -> None:
+    # given a message that a worker on another machine sent
+    async with EffectsLedger.open(tmp_path / "other.db") as other:
+        [sent] = await by_bot(slack, other).deliver(STARTED)
+    await ledger.intend(STARTED.key, "slack:deployments")
+    # when the bot has channels:read only
+    slack.fail_next(error="missing_scope", method="conversations.list")
+
+    [delivery] = await by_bot(slack, ledger).deliver(STARTED)
+
+    # then it is found all the same
+    assert delivery.reference == sent.reference
+    assert len(slack.messages) == 1
+    asked = [arguments["types"] for name, arguments in slack.calls if name == "conversations.list"]
+    assert asked == ["public_channel,private_channel", "public_channel"]

@@ -609,6 +609,24 @@ async def test_a_channel_that_is_down_keeps_the_other_from_nothing(
         assert [len(slack.messages), len(theirs.messages)] == [1, 1]
 
 
+async def test_a_card_whose_blocks_slack_refuses_says_in_words_how_to_decide(
+    slack: SlackServer, ledger: EffectsLedger
+) -> None:
+    channel = by_bot(slack, ledger)
+    slack.fail_next(error="invalid_blocks", method="chat.postMessage")
+    await channel.show_approval(card())
+    assert slack.messages[0].blocks == []
+    assert "erlmcp-deploy approve" in slack.messages[0].text
+
+    # and the next revision has its looks again, unless Slack refuses them once more
+    await channel.show_approval(card(revision=2))
+    assert slack.messages[0].blocks
+    slack.fail_next(error="invalid_blocks", method="chat.update")
+    [delivery] = await channel.show_approval(card(revision=3))
+    assert delivery.delivered
+    assert slack.messages[0].blocks == []
+
+
 # Whatever is written in it
 
 
@@ -663,6 +681,7 @@ ANYTHING = st.text(max_size=20) | st.sampled_from(
         "🚀" * 3000,
         HOSTILE,
         "https://example.com/?a=<b>|c",
+        "https://example.com/?" + "&" * 900,
     ]
 )
 TIMES = st.datetimes(datetime(2020, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))

@@ -13,6 +13,7 @@ import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, FailureError
 from temporalio.worker import Replayer
 
@@ -23,9 +24,11 @@ from tests.starters.world import CommandLine, World, workers
 from tests.workflows.conftest import Shop
 from workers.composition import WORKFLOWS, workflow_runner
 from workflows.confidentiality import (
+    ENCRYPTED,
     ENCRYPTION_KEYS,
     ENCRYPTION_REQUIRED,
     KEY_ID,
+    REFUSED,
     UnreadablePayloadError,
     generate_key,
 )
@@ -299,6 +302,85 @@ async def test_where_encryption_is_required_nothing_else_counts(
     assert [d.actor for d in ended.approval.received_approvals] == ["ada@example.com", "eve@example.com"]
 
 
+NOT_ENCRYPTED = RawValue(Payload(metadata={"encoding": ENCRYPTED}, data=b'"x"'))
+"""What the stock command line makes of ``--input-meta encoding=binary/encrypted``."""
+
+
+@pytest.mark.parametrize("keys", ["", NEW], ids=["without keys", "with keys"])
+async def test_what_nobody_can_read_is_refused_and_stops_nothing(
+    server: TemporalServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, keys: str
+) -> None:
+    client = await connected(server, keys)
+    strangers: list[tuple[Client, Any]] = [(await connected(server), NOT_ENCRYPTED)]
+    if keys:  # another key goes by that id elsewhere
+        strangers.append((await connected(server, f"new:{generate_key()}"), {"actor": "x@example.com"}))
+    async with workers(client, tmp_path) as world:
+        shop = shop_of(client, world, tmp_path)
+        deployment = await shop.start("1.0.0")
+        await shop.until(deployment, lambda status: status.approval is not None)
+        gate = shop.child("approval", "1.0.0", "manual_approval")
+
+        for stranger, said in strangers:
+            # when somebody signals it, then the signal is dropped
+            await stranger.get_workflow_handle(deployment.id).signal("pause", said)
+            # an update is refused
+            with pytest.raises(WorkflowUpdateFailedError) as unheard:
+                await stranger.get_workflow_handle(gate.id).execute_update("decide", said)
+            assert isinstance(unheard.value.cause, FailureError)
+            assert "it is encrypted" in str(unheard.value.cause.cause)
+            # and a deployment that is asked for so fails, and says why
+            refused = await stranger.start_workflow(
+                "DeploymentWorkflow",
+                said,
+                id=f"deployment:{shop.name}:dev:{next(_numbers)}",
+                task_queue="deployments",
+            )
+            with pytest.raises(WorkflowFailureError) as failure:
+                await refused.result()
+            assert isinstance(failure.value.cause, ApplicationError)
+            assert failure.value.cause.type == "InvalidInput"
+            assert "it is encrypted" in failure.value.cause.message
+            assert await failed_tasks(client.get_workflow_handle(refused.id)) == []
+
+        # then the next word is obeyed
+        await deployment.signal("abort", {"actor": "ada@example.com", "reason": "stop at once"})
+        ended = await shop.until(deployment, lambda status: status.state.final)
+
+    assert ended.state == "Failed"
+    assert "stop at once" in ended.model_dump_json()
+    assert "pause" in caplog.text
+    assert await failed_tasks(deployment) == []
+
+
+@pytest.mark.parametrize("keys", ["", f"{NEW},"], ids=["without keys", "with keys"])
+async def test_a_signal_under_a_lost_key_waits_until_its_id_is_known_and_is_dropped_then(
+    server: TemporalServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, keys: str
+) -> None:
+    # given a deployment that a signal under a key holds up that nobody has
+    client = await connected(server, keys)
+    stranger = await connected(server, f"lost:{generate_key()}")
+    async with workers(client, tmp_path) as world:
+        shop = shop_of(client, world, tmp_path)
+        deployment = await shop.start("1.0.0")
+        await shop.until(deployment, lambda status: status.approval is not None)
+        await stranger.get_workflow_handle(deployment.id).signal("pause", {"actor": "x@example.com"})
+        await deployment.signal("abort", {"actor": "ada@example.com", "reason": "stop at once"})
+        while not await failed_tasks(deployment):  # noqa: ASYNC110 - the condition lies in another process
+            await asyncio.sleep(0.1)
+    assert "encrypted with the key 'lost'" in (await failed_tasks(deployment))[0]
+
+    # when the workers come back with a new key under its id
+    client = await connected(server, f"{keys}lost:{generate_key()}")
+    async with workers(client, tmp_path) as world:
+        shop = Shop(shop.name, client, world, tmp_path)
+        deployment = client.get_workflow_handle(deployment.id, result_type=DeploymentStatus)
+        ended = await shop.until(deployment, lambda status: status.state.final)
+
+    # then the signal is dropped, and the next one obeyed
+    assert "signal input for pause" in caplog.text
+    assert "stop at once" in ended.model_dump_json()
+
+
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
@@ -333,9 +415,21 @@ async def test_a_payload_that_was_changed_is_not_read() -> None:
         Payload(metadata=payload.metadata, data=payload.data[:12]),
         Payload(metadata=payload.metadata),
         Payload(metadata=named_otherwise, data=payload.data),
+        Payload(metadata={"encoding": ENCRYPTED}, data=payload.data),
+        Payload(metadata={**payload.metadata, KEY_ID: b"\xff"}, data=payload.data),
     ):
-        with pytest.raises(UnreadablePayloadError, match="is not, or was changed"):
+        with pytest.raises(UnreadablePayloadError, match=r"it is encrypted.* is not"):
             await converter.decode([changed])
+
+
+async def test_nobody_else_sets_the_mark_of_what_is_refused() -> None:
+    said = "<b>read me</b>"
+    forged = Payload(metadata={"encoding": REFUSED}, data=said.encode())
+
+    with pytest.raises(UnreadablePayloadError) as raised:
+        await data_converter_for({}).decode([forged])
+
+    assert said not in str(raised.value)
 
 
 async def test_the_same_value_never_looks_the_same() -> None:
