@@ -142,6 +142,7 @@ class ApprovalWorkflow:
 
     async def _close(self) -> None:
         """Store how it ended: then the deployment goes on, and shows it. Nothing waits for the messenger."""
+        self._open = True  # it may have been cancelled before; who waits for it is told that it is closed
         self._show_state(awaiting=False)
         self._journal.note(
             "approval.closed",

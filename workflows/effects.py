@@ -39,7 +39,7 @@ NOTICE = Options(
 
 VERIFICATION = Options(
     start_to_close_timeout=timedelta(seconds=10),
-    schedule_to_close_timeout=timedelta(minutes=2),
+    schedule_to_close_timeout=timedelta(seconds=30),
     retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_attempts=5),
 )
 """Reading who may sign: decisions wait for it, but not for ever."""

@@ -414,3 +414,22 @@ async def test_a_word_for_a_gate_that_never_opens_is_in_the_trail(shop: Shop) ->
     await shop.ended(handle)
     refused = [e for e in shop.audit(handle.id) if e.event_type == "approval.reject"]
     assert [e.reason for e in refused] == ["no gate has asked for it"]
+
+
+async def test_an_abort_is_obeyed_while_a_signature_is_checked(shop: Shop) -> None:
+    # Given an early decision whose signature takes long to check, and another that comes meanwhile
+    shop.world.identities.held.add(shop.name)
+    adas = SigningKey("ada", bytes(range(32)))
+    handle = await shop.start("1.0.0")
+    subject = subject_of(shop.client.namespace, handle.id)
+    signed = adas.sign(subject, Verb.APPROVE, DecisionMessage(actor=ADA), datetime.now(UTC))
+    await handle.signal("approve", signed)
+    await shop.until(handle, lambda s: s.approval is not None)
+    await shop.child("approval", "1.0.0", "manual_approval").signal("approve", {"actor": BOB})
+    # When the deployment is aborted
+    await handle.signal("abort", {"actor": EVE})
+    # Then it ends, and the late word is in the trail
+    assert (await shop.ended(handle)).state == "Failed"
+    refused = [e for e in shop.audit(handle.id) if e.event_type == "approval.approve"]
+    assert [(e.actor, e.status) for e in refused] == [(BOB, "refused")]
+    shop.world.identities.held.discard(shop.name)
