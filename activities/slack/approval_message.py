@@ -31,6 +31,7 @@ BREAK_GLASS: Final = "approval_break_glass"
 
 _COMMENTS = 5
 _LINE = 300
+_VALUE = ButtonElement.value_max_length // 2  # each button carries it
 _SECTION = 1500  # all sections together stay well below what Slack takes in one message
 _ENDED = {
     ApprovalState.APPROVED: "✅ Approved",
@@ -227,7 +228,7 @@ def _quoted(comment: str) -> str:
 
 def _buttons(card: ApprovalCard) -> list[ButtonElement]:
     value = json.dumps({"approval_id": card.approval.id, "gate": card.policy.gate})
-    if len(value) > ButtonElement.value_max_length:
+    if len(value) > _VALUE:
         return []
     buttons = [("Approve", APPROVE, "primary"), ("Reject…", REJECT, "danger"), ("Comment…", COMMENT, None)]
     if card.policy.emergency is not None and card.approval.escalated_at is not None:

@@ -129,7 +129,9 @@ async def test_restarts_and_ready_pods_of_the_newest_revision_are_measured(
     await workload.show(second)
     await workload.patch({"template": {"spec": {"containers": [{"name": "main", "image": "x:2"}]}}})
     (new,) = await workload.pods("x:2", 1)
-    assert await restarts() == MetricReading(value=0)
+    async with asyncio.timeout(30):  # the new ReplicaSet learns of its revision after it has pods
+        while await restarts() != MetricReading(value=0):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
     assert await ready() == MetricReading(value=0)
     await workload.show(new, restarts=1)
     assert await restarts() == MetricReading(value=1)

@@ -63,7 +63,7 @@ or ``bad``. What a script does not mention is well.
 
 OLD, NEW = "1.0.0", "1.1.0"
 STEPS = (10, 50, 100)
-_PATIENCE_SECONDS = 180
+_PATIENCE_SECONDS = 240
 _NAMESPACE, _TRACK = re.compile(r'namespace="([^"]+)"'), re.compile(r'track="(\w+)"')
 _KNOWN = {
     "erlmcp_requests_total": "error_rate",
