@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
-from collections.abc import Mapping
-from pathlib import Path
 
-import httpx
 from temporalio import activity
 
-from activities.configuration import ConfigurationError, load_configuration
-from activities.github.api import TOKEN, GitHubApi, RefusedError
+from activities.github.access import GitHubAccess, settings_of
+from activities.github.api import TOKEN, RefusedError
 from activities.github.published import is_personal, publish
 from activities.github.pulls import NoPullRequestError, find_merged
 from activities.signatures import GitHostSignatures
@@ -26,27 +21,8 @@ from domain.reviews import weigh
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
-class GitHostActivities(GitHostSignatures):
-    """Reads reviews from GitHub, and publishes checks there.
-
-    The configuration is read for each request, and the token (``GITHUB_TOKEN``) only when it is used.
-
-    Args:
-        http: closed by its creator.
-        configuration: path of deployment.yaml.
-        environment: of the worker.
-    """
-
-    def __init__(
-        self,
-        http: httpx.AsyncClient,
-        configuration: str | Path,
-        *,
-        environment: Mapping[str, str] = os.environ,
-    ) -> None:
-        self._http = http
-        self._path = Path(configuration)
-        self._environment = environment
+class GitHostActivities(GitHubAccess, GitHostSignatures):
+    """Reads reviews from GitHub, and publishes checks there."""
 
     @activity.defn
     async def find_approval_evidence(self, query: EvidenceQuery) -> ApprovalEvidence:
@@ -64,9 +40,7 @@ class GitHostActivities(GitHostSignatures):
             if not _COMMIT.fullmatch(commit):
                 raise RefusedError(f"{query.commit[:70]!r} is no full commit id")
             configuration = await self._configuration()
-            settings = configuration.applications.get(query.application)
-            if settings is None:
-                raise RefusedError(f"deployment.yaml has no application {query.application!r}")
+            settings = settings_of(configuration, query.application)
             project = _project(configuration, settings, query.project)
             api = self._api(configuration)
             pull = await find_merged(api, project, commit, query.branch)
@@ -91,15 +65,6 @@ class GitHostActivities(GitHostSignatures):
             return await publish(api, project, self._with_page(check), personal=personal)
         except RefusedError as error:
             return CheckReceipt(published=False, reason=str(error))
-
-    async def _configuration(self) -> Configuration:
-        try:
-            return await asyncio.to_thread(load_configuration, self._path)
-        except ConfigurationError as error:
-            raise RefusedError(f"deployment.yaml cannot be used: {str(error)[:500]}") from None
-
-    def _api(self, configuration: Configuration) -> GitHubApi:
-        return GitHubApi.connect(self._http, configuration.git_hosts.github.api_url, self._environment)
 
     def _with_page(self, check: CheckRun) -> CheckRun:
         """The check with the page of its workflow, where everybody can open it."""

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
-import httpx
 from pydantic import BaseModel, ValidationError
 from temporalio import activity
 
-from activities.configuration import ConfigurationError, load_configuration
+from activities.github.access import GitHubAccess, settings_of
 from activities.github.api import GitHubApi, RefusedError
 from activities.signatures import PullRequestSignatures
 from domain.projects import ForeignProjectError, project_at, same_project
@@ -46,27 +41,8 @@ class _Pull(BaseModel):
     labels: tuple[_Label, ...] = ()
 
 
-class PullRequestActivities(PullRequestSignatures):
-    """Opens pull requests at GitHub. What GitHub refuses is told, not raised.
-
-    The configuration is read for each request, and the token (``GITHUB_TOKEN``) only when it is used.
-
-    Args:
-        http: closed by its creator.
-        configuration: path of deployment.yaml.
-        environment: of the worker.
-    """
-
-    def __init__(
-        self,
-        http: httpx.AsyncClient,
-        configuration: str | Path,
-        *,
-        environment: Mapping[str, str] = os.environ,
-    ) -> None:
-        self._http = http
-        self._path = Path(configuration)
-        self._environment = environment
+class PullRequestActivities(GitHubAccess, PullRequestSignatures):
+    """Opens pull requests at GitHub. What GitHub refuses is told, not raised."""
 
     @activity.defn
     async def find_pull_request(self, query: PullRequestQuery) -> PullRequestReceipt:
@@ -107,19 +83,13 @@ class PullRequestActivities(PullRequestSignatures):
         return _receipt(pull, created=created, reason=reason)
 
     async def _host(self, application: str) -> tuple[GitHubApi, str]:
+        configuration = await self._configuration()
+        settings = settings_of(configuration, application)
         try:
-            configuration = await asyncio.to_thread(load_configuration, self._path)
-        except ConfigurationError as error:
-            raise RefusedError(f"deployment.yaml cannot be used: {str(error)[:500]}") from None
-        settings = configuration.applications.get(application)
-        if settings is None:
-            raise RefusedError(f"deployment.yaml has no application {application!r}")
-        github = configuration.git_hosts.github
-        try:
-            project = project_at(github.url, settings.repository, settings.project)
+            project = project_at(configuration.git_hosts.github.url, settings.repository, settings.project)
         except ForeignProjectError as error:
             raise RefusedError(str(error)) from None
-        return GitHubApi.connect(self._http, github.api_url, self._environment), project
+        return self._api(configuration), project
 
 
 async def _open(api: GitHubApi, project: str, branch: str) -> list[_Pull]:
